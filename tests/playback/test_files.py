@@ -106,6 +106,7 @@ BROKEN = {
     "cut in a sample": (GOOD[:-200], 2),
     "cut in a moof": (GOOD + part(2)[:100], 2),
     "zeros at the end": (GOOD + bytes(5000), 2),
+    "too many boxes": (GOOD + b"\0\0\0\x08free" * 70_000 + part(2), 2),
     "text at the end": (GOOD + b"and then something else" * 100, 2),
     "a box that is too large": (GOOD + b"\x7f\xff\xff\xffmdat", 2),
     "a damaged moof": (GOOD + part(2).replace(b"tfdt", b"tfxx").replace(b"trun", b"trxx") + part(3), 4),

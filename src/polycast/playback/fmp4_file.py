@@ -19,6 +19,8 @@ MAXIMUM_MOOF: Final = 8 * 1024 * 1024
 """Bytes of a moof box: a million samples."""
 MAXIMUM_FRAGMENTS: Final = 1 << 20
 """Fragments of a file that are read: a day, with ten per second."""
+MAXIMUM_OTHER_BOXES: Final = 1 << 16
+"""Boxes between two fragments of a file, usually one or two; millions would keep a thread busy for minutes."""
 MAXIMUM_BOXES_BEFORE_MOVIE: Final = 16
 """Boxes before the moov box; usually there is only ftyp."""
 _GLANCE: Final = 128
@@ -176,7 +178,8 @@ class Fmp4File:
         """Add the fragments from an offset on; return the offset behind the last complete box."""
         if found and position == found[-1].offset:
             del found[-1]
-        while position < self._size and len(found) < MAXIMUM_FRAGMENTS:
+        others = 0
+        while position < self._size and len(found) < MAXIMUM_FRAGMENTS and others < MAXIMUM_OTHER_BOXES:
             data = self._read_at(position, _GLANCE)
             header = self._header(data, position)
             if header is None:
@@ -188,6 +191,9 @@ class Fmp4File:
                 time = self._time_of(data, position, size)
                 if time is not None:
                     found.append(_Fragment(position, size, time))
+                    others = 0
+                else:
+                    others += 1
                 following = self._header(self._read_at(header.end, 16), header.end)
                 if following is None or following.kind != b"mdat" or following.end > self._size:
                     break  # it is still being written, or was never finished
@@ -195,6 +201,7 @@ class Fmp4File:
             else:
                 if header.end > self._size:
                     break
+                others += 1
                 position = header.end
         return position
 
