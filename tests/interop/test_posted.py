@@ -118,20 +118,29 @@ class Scene:
             await self.ready(what["path"])
 
     async def read(self, what: dict[str, Any]) -> None:
-        options = ("-rtsp_transport", "tcp") if what["url"].startswith("rtsp") else ()
-        command = ("ffprobe", "-v", "error", *options, "-show_entries", "stream=codec_name", "-of", "json", what["url"])
+        status, output, errors = await self.probe(what["url"])
+        if "fails" in what:
+            assert status != 0
+            assert what["fails"] in errors
+            return
+        # What is forwarded to another server is there a moment later.
+        deadline = asyncio.get_running_loop().time() + PATIENCE
+        while status and "404" in errors and asyncio.get_running_loop().time() < deadline:
+            status, output, errors = await self.probe(what["url"])
+        assert status == 0, errors
+        assert sorted(stream["codec_name"] for stream in json.loads(output)["streams"]) == what["codecs"]
+
+    async def probe(self, url: str) -> tuple[int | None, str, str]:
+        """Let ffprobe read; return its exit status and what it wrote."""
+        options = ("-rtsp_transport", "tcp") if url.startswith("rtsp") else ()
+        command = ("ffprobe", "-v", "error", *options, "-show_entries", "stream=codec_name", "-of", "json", url)
         process = await asyncio.create_subprocess_exec(
             *command, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE, cwd=self.folder
         )
         self.programs.append(process)
         async with asyncio.timeout(2 * PATIENCE):
             output, errors = await process.communicate()
-        if "fails" in what:
-            assert process.returncode != 0
-            assert what["fails"] in errors.decode()
-        else:
-            assert process.returncode == 0, errors.decode()
-            assert sorted(stream["codec_name"] for stream in json.loads(output)["streams"]) == what["codecs"]
+        return process.returncode, output.decode(), errors.decode()
 
     async def stay(self, url: str) -> None:
         """Read without end."""

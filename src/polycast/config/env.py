@@ -290,7 +290,7 @@ class _Prefix:
         """Return the value of a variable; after an error the default."""
         text = self._variables[variable]
         try:
-            return field.kind.parse(text)
+            return field.kind.from_text(text)
         except ConfigurationError as error:
             errors: tuple[ConfigurationError, ...] = (error, *error.others)
         if field.kind.label == BOOLEAN.label:

@@ -76,6 +76,10 @@ class Kind:
         self.dump = dump
         self.schema = schema
 
+    def from_text(self, text: str) -> Any:
+        """Parse the text of an environment variable. Raises ConfigurationError."""
+        return self.parse(text)
+
 
 def check_address(text: str) -> None:
     """Raise InvalidValueError if a text is not an address to listen on."""

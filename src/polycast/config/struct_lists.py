@@ -38,8 +38,10 @@ class StructListKind(Kind, Generic[Item]):
         """The fields by key."""
         super().__init__("list of maps", self._parse, self._dump, self._schema())
 
-    def _parse(self, value: Json) -> tuple[Item, ...]:
-        items = self._read(value) if isinstance(value, str) else value
+    def from_text(self, text: str) -> tuple[Item, ...]:
+        return self._parse(self._read(text))
+
+    def _parse(self, items: Json) -> tuple[Item, ...]:
         if not isinstance(items, list | tuple):
             raise InvalidValueError(f"not a list of maps (write [{self._example}])")
         if len(items) > MAXIMUM_ITEMS:
