@@ -37,7 +37,8 @@ check: lint ## style, types, the tests of the inner layers, and whether anything
 # Most tests wait for other programs, so that many of them do not disturb each other on two processors.
 # tests/support/schedule.py says which of them run on the same worker, and in which order.
 WORKERS ?= 6
-# What judges how a picture moves in a browser runs alone.
+# What fails beside the others runs once more alone: if it passes then, the machine was too slow for so much at once.
+# What judges how a picture moves in a browser runs alone in the first place.
 ALONE := $(addprefix tests/web/,test_hls_end_to_end.py test_webrtc_in_browsers.py)
 
 test: $(VENV)/.test $(VENV)/.system-packages ## run all tests (PYTEST_ARGS="-k rtsp" for some)
@@ -46,6 +47,10 @@ ifdef PYTEST_ARGS
 else
 	@failed=; \
 	$(PYTHON) -m pytest -q -n $(WORKERS) --dist loadscope $(addprefix --ignore ,$(ALONE)) || failed="first"; \
+	if [ -n "$$failed" ]; then \
+		echo "what has failed runs once more, alone" >&2; \
+		$(PYTHON) -m pytest -q --last-failed --last-failed-no-failures none $(addprefix --ignore ,$(ALONE)) && failed=; \
+	fi; \
 	$(PYTHON) -m pytest -q $(ALONE) || failed="$${failed:+$$failed and }second"; \
 	if [ -n "$$failed" ]; then echo "tests failed in the $$failed run" >&2; exit 1; fi
 endif

@@ -165,6 +165,10 @@ def test_frames_arrive_unchanged(running: Running, publisher: str, key: str) -> 
         check(output, running.published)
 
 
+LATENCY = 2000
+"""Milliseconds in which lost packets are repaired, also several times in a row, and on a machine that stands still."""
+
+
 @pytest.mark.parametrize("loss", [0.01, 0.05, 0.15])
 def test_losses_are_repaired(running: Running, loss: float) -> None:
     """Neither what libsrt sends nor what it receives has a gap."""
@@ -173,13 +177,13 @@ def test_losses_are_repaired(running: Running, loss: float) -> None:
     with lossy_relay(running.port, loss) as relay, contextlib.ExitStack() as stack:
         # FFmpeg counts the latency in microseconds.
         url = f"srt://127.0.0.1:{relay.port}?mode=caller&latency={{}}&streamid="
-        command = publish_command("ffmpeg", f"{url.format(400_000)}publish:{path}", running.media)
+        command = publish_command("ffmpeg", f"{url.format(1000 * LATENCY)}publish:{path}", running.media)
         publishing = stack.enter_context(tools.start("publisher", command, folder))
         running.server.wait_for_publisher(path, publishing)
         outputs = {reader: folder / f"{path}-{reader}.ts" for reader in READERS}
         programs = {}
         for reader, output in outputs.items():
-            address = f"{url.format(400_000 if reader == 'ffmpeg' else 400)}read:{path}"
+            address = f"{url.format(1000 * LATENCY if reader == 'ffmpeg' else LATENCY)}read:{path}"
             programs[reader] = stack.enter_context(tools.start(reader, read_command(reader, address, output), folder))
         for reader, program in programs.items():
             program.wait_until(lambda output=outputs[reader]: size_of(output) > ENOUGH, "enough received bytes")  # type: ignore[misc]
