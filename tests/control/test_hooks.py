@@ -12,13 +12,16 @@ import time
 from pathlib import Path
 
 import pytest
+from tests.protocols.hls import support as hls
 from tests.protocols.rtsp.support import Fixture, running
 from tests.support.rtp import key_unit, rtp
 from tests.support.waiting import PATIENCE
 
+from polycast.config.dialects.registry import MEDIAMTX
 from polycast.control import command_guard, commands, hooks
 from polycast.control.commands import describe_exit, expand
 from polycast.hub.retry import RetryPauses
+from polycast.protocols.hls.audience import IDLE_SECONDS
 
 UUID = "[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}"
 ROOT = Path(__file__).resolve().parents[2]
@@ -179,6 +182,26 @@ async def test_commands_about_a_reader_that_has_left(tmp_path: Path) -> None:
         lines = await written(file, 2)
     assert lines == [first, first]
     assert re.fullmatch(rf"rtspSession {UUID} who%3Dme", first)
+
+
+async def test_viewers_of_hls_are_readers(tmp_path: Path) -> None:
+    file = tmp_path / "out"
+    names = ("MTX_PATH", "MTX_READER_TYPE", "MTX_READER_ID", "MTX_QUERY")
+    settings = {"runOnRead": says(file, *names), "runOnUnread": says(file, *names, then="exit 0")}
+    async with hls.running(dialect=MEDIAMTX, webrtc=False, srt=False, paths={"all": settings}) as it:
+        await it.playing("cam")
+        (first,) = await written(file)
+        it.pass_time(IDLE_SECONDS + 1)
+        assert await written(file, 2) == [first, first]
+    assert re.fullmatch(rf"cam hlsSession {UUID} ?", first)
+
+
+async def test_viewers_of_hls_are_no_readers_in_rtsp_simple_server(tmp_path: Path) -> None:
+    settings = {"runOnRead": says(tmp_path / "out")}
+    async with hls.running(paths={"all": settings}) as it:
+        await it.playing("cam")
+        assert len(list(it.server.handler.visits)) == 1
+        assert not it.log.find("runOnRead")
 
 
 async def test_commands_about_a_connection(tmp_path: Path) -> None:
@@ -372,6 +395,7 @@ async def test_two_hundred_at_once(tmp_path: Path) -> None:
 SERVER = """
 import asyncio, sys
 sys.path[:0] = {paths!r}
+from tests.protocols.hls import support as hls
 from tests.protocols.rtsp.support import running
 async def main():
     async with running(paths={{"cam": {{"runOnInit": {command!r}}}}}):

@@ -99,8 +99,8 @@ class CommandConfiguration(Struct, frozen=True, kw_only=True, forbid_unknown_fie
         LIVE,
         Meta(
             description=(
-                "Command that runs for each reader while it reads. The variables of runOnDemand are available, and "
-                "MTX_READER_TYPE, MTX_READER_ID and MTX_QUERY (that of the reader's URL)."
+                "Command that runs for each reader while it reads, HLS viewers included. The variables of runOnDemand "
+                "are available, and MTX_READER_TYPE, MTX_READER_ID and MTX_QUERY (that of the reader's URL)."
             )
         ),
     ] = ""

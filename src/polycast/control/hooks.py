@@ -14,6 +14,7 @@ from polycast.config.schema import Configuration
 from polycast.control.commands import Command, CommandPool
 from polycast.control.ids import universal_id
 from polycast.hub.path import Path, PathObserver
+from polycast.hub.stats import Reference
 from polycast.hub.stream import Reader
 from polycast.log import Log
 
@@ -136,17 +137,22 @@ class Hooks(PathObserver):
         self._sources.pop(path, None)
 
     def on_reader_added(self, path: Path, reader: Reader) -> None:
-        configuration = path.configuration
-        if configuration.run_on_read and _is_client(reader):
-            restarts = configuration.run_on_read_restart
-            text, variables = configuration.run_on_read, _reader_variables(reader)
-            self._start("runOnRead", reader, text, path, variables, restarts=restarts)
+        reference = reader.reference()
+        if reference.id:  # internal readers have none
+            self._start_on_read(path, reader, reference, reader.query)
 
     def on_reader_removed(self, path: Path, reader: Reader) -> None:
-        ended = self._stop("runOnRead", reader)
-        text = path.configuration.run_on_unread
-        if text and _is_client(reader):
-            self._run_once("runOnUnread", text, path, _reader_variables(reader), ended)
+        reference = reader.reference()
+        if reference.id:
+            self._end_on_read(path, reader, reference, reader.query)
+
+    def on_viewer_added(self, path: Path, viewer: Reference, query: str) -> None:
+        if dialect_of(self._configuration().dialect).has_viewer_commands:
+            self._start_on_read(path, viewer, viewer, query)
+
+    def on_viewer_removed(self, path: Path, viewer: Reference, query: str) -> None:
+        if dialect_of(self._configuration().dialect).has_viewer_commands:
+            self._end_on_read(path, viewer, viewer, query)
 
     def on_segment_created(self, path: Path, file: str) -> None:
         text = path.configuration.run_on_record_segment_create
@@ -208,6 +214,17 @@ class Hooks(PathObserver):
         configuration = path.configuration
         restarts = configuration.run_on_online_restart
         self._start("runOnOnline", path, configuration.run_on_online, path, self._sources[path], restarts=restarts)
+
+    def _start_on_read(self, path: Path, key: object, reader: Reference, query: str) -> None:
+        configuration = path.configuration
+        if configuration.run_on_read:
+            restarts = configuration.run_on_read_restart
+            variables = _reader_variables(reader, query)
+            self._start("runOnRead", key, configuration.run_on_read, path, variables, restarts=restarts)
+
+    def _end_on_read(self, path: Path, key: object, reader: Reference, query: str) -> None:
+        ended = self._stop("runOnRead", key)
+        self._run_once("runOnUnread", path.configuration.run_on_unread, path, _reader_variables(reader, query), ended)
 
     def _start_on_demand(self, path: Path) -> None:
         configuration = path.configuration
@@ -276,17 +293,11 @@ def _source_variables(path: Path) -> Variables:
     }
 
 
-def _is_client(reader: Reader) -> bool:
-    """Whether a reader is a client; internal ones have no id."""
-    return bool(reader.reference().id)
-
-
-def _reader_variables(reader: Reader) -> Variables:
-    reference = reader.reference()
+def _reader_variables(reader: Reference, query: str) -> Variables:
     return {
-        "MTX_READER_TYPE": reference.type,
-        "MTX_READER_ID": universal_id(reference.id),
-        "MTX_QUERY": quote_plus(reader.query),
+        "MTX_READER_TYPE": reader.type,
+        "MTX_READER_ID": universal_id(reader.id),
+        "MTX_QUERY": quote_plus(query),
     }
 
 

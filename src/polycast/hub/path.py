@@ -108,6 +108,12 @@ class PathObserver:
     def on_reader_removed(self, path: Path, reader: Reader) -> None:
         """The reader was detached."""
 
+    def on_viewer_added(self, path: Path, viewer: Reference, query: str) -> None:
+        """A client reads what one of the readers makes of the stream; ``query`` is that of its URL."""
+
+    def on_viewer_removed(self, path: Path, viewer: Reference, query: str) -> None:
+        """It has left."""
+
     def on_segment_created(self, path: Path, file: str) -> None:
         """The recorder has created a file."""
 

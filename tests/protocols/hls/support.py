@@ -18,6 +18,8 @@ from tests.wire.hls.streams import AUDIO, VIDEO, audio, merge, regular, track, v
 
 from polycast.app import Application
 from polycast.config import LoadedConfiguration, from_mapping
+from polycast.config.dialects.base import Dialect
+from polycast.config.dialects.registry import LEGACY
 from polycast.hub.access import AuthenticateCallback
 from polycast.hub.path import Path, Publisher
 from polycast.hub.stats import Reference
@@ -167,10 +169,11 @@ async def running(
     *,
     tls: ssl.SSLContext | bool = False,
     level: int = logging.INFO,
+    dialect: Dialect = LEGACY,
     **values: Any,
 ) -> AsyncIterator[Fixture]:
     """Run an application with the keys ``values`` of the configuration; ``tls`` is what the client verifies with."""
-    loaded = LoadedConfiguration(from_mapping({**BASE, **values}), None, [], frozenset())
+    loaded = LoadedConfiguration(from_mapping({**BASE, **values}, dialect), None, [], frozenset())
     async with application(loaded, level=level, authenticate=authenticate) as (app, lines):
         scheme = "https" if tls is not False else "http"
         port = app.servers["HLS"].ports["hlsAddress"]

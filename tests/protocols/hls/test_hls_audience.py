@@ -11,9 +11,13 @@ import pytest
 from tests.protocols.hls.support import PATIENCE, Fixture, names, running
 from tests.protocols.hls.test_hls_viewers import BASIC, deciding, start
 
+from polycast.hub.path import Path, PathObserver
+from polycast.hub.stats import Reference
 from polycast.net.http.request import MAXIMUM_USER_AGENT
 from polycast.protocols.hls import audience as audience_module
+from polycast.protocols.hls import reports
 from polycast.protocols.hls.audience import IDLE_SECONDS, MAXIMUM_QUERY, Audience, Visit, Visits
+from polycast.protocols.hls.remuxer import LINGER_SECONDS
 
 API = {"api": True, "apiAddress": "127.0.0.1:0"}
 
@@ -123,6 +127,67 @@ async def test_those_who_have_left_are_forgotten() -> None:
         publisher.stop()
         it.pass_time(IDLE_SECONDS + 1)
         assert await listed(it) == []
+
+
+class Observer(PathObserver):
+    """Remembers the viewers that it is told about."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+        self.ids: list[str] = []
+
+    def on_viewer_added(self, path: Path, viewer: Reference, query: str) -> None:
+        self.lines.append(f"{path.name} +{viewer.type} {query}")
+        self.ids.append(viewer.id)
+
+    def on_viewer_removed(self, path: Path, viewer: Reference, query: str) -> None:
+        self.lines.append(f"{path.name} -{viewer.type} {query}")
+        self.ids.remove(viewer.id)
+
+
+async def test_observers_of_paths_are_told_about_viewers() -> None:
+    async with running(**API) as it:
+        observer = Observer()
+        it.app.hub.observers.append(observer)
+        publisher, _ = await it.playing("cam")
+        for _ in range(2):
+            await it.get("/cam/stream.m3u8?who=me", user_agent="one")
+        assert observer.lines == ["cam +hlsSession ", "cam +hlsSession who=me"]
+        assert set(observer.ids) == {item["id"] for item in await listed(it)}
+        one = next(item for item in await listed(it) if item["userAgent"] == "one")
+        await ask(it, "POST", f"hlssessions/kick/{one['id']}")
+        assert observer.lines[2:] == ["cam -hlsSession who=me"]
+        it.pass_time(IDLE_SECONDS + 1)
+        assert observer.lines[3:] == ["cam -hlsSession "]
+        publisher.stop()
+
+
+async def test_viewers_leave_with_the_muxer_and_return_with_it() -> None:
+    async with running() as it:
+        observer = Observer()
+        it.app.hub.observers.append(observer)
+        publisher, _ = await it.playing("cam")
+        (first,) = observer.ids
+        publisher.stop()
+        assert observer.ids == [first], "the playlist remains available"
+        it.pass_time(LINGER_SECONDS)
+        assert observer.ids == []
+        await it.playing("cam")
+        assert observer.ids == [first]
+
+
+async def test_observers_are_told_about_so_many_viewers_of_one_address(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reports, "MAXIMUM_PER_ADDRESS", 2)
+    async with running(**API) as it:
+        observer = Observer()
+        it.app.hub.observers.append(observer)
+        await it.playing("cam")
+        for number in range(3):
+            await it.get("/cam/stream.m3u8", user_agent=str(number))
+        assert len(await listed(it)) == 4
+        assert len(observer.ids) == 2
+        it.pass_time(IDLE_SECONDS + 1)
+        assert observer.ids == []
 
 
 def visit() -> Visit:

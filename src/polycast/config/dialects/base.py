@@ -79,6 +79,8 @@ class Dialect(Struct, frozen=True, eq=False, kw_only=True):
     """The error for a setting that does not exist, with %s for its name."""
     invalid_path_name: str = "invalid path name: {error} ({name})"
     """The error for a path name that is not allowed."""
+    has_viewer_commands: bool = True
+    """Whether `runOnRead` and `runOnUnread` run for viewers of HLS as well."""
     realm: str = ""
     """What browsers show when they ask for a password, and by which they store it; empty: each server has its own."""
     is_strict: bool = False

@@ -45,6 +45,7 @@ LEGACY: Final = Dialect(
     names_of_all=("all",),
     allows_sources_of_expressions=False,
     empty_is_default=True,
+    has_viewer_commands=False,
     requires_encryption_for_low_latency=True,
     requires_plain_transports=True,
     shown={"writeQueueSize": "ReadBufferCount"},

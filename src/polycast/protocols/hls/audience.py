@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import uuid
 from collections import OrderedDict
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from datetime import UTC, datetime
 from typing import Final
 
@@ -68,7 +68,14 @@ class Visit:
 class Visits:
     """All visits of viewers to the streams of a server."""
 
-    def __init__(self) -> None:
+    def __init__(
+        self,
+        on_begun: Callable[[Visit], None] = lambda visit: None,
+        on_ended: Callable[[Visit], None] = lambda visit: None,
+    ) -> None:
+        """``on_begun`` and ``on_ended`` are called for each visit."""
+        self._on_begun = on_begun
+        self._on_ended = on_ended
         self._by_path: dict[str, dict[str, Visit]] = {}
         """By path and id."""
 
@@ -83,12 +90,16 @@ class Visits:
     def add(self, visit: Visit) -> None:
         """A visit has begun."""
         self._by_path.setdefault(visit.path, {})[visit.id] = visit
+        self._on_begun(visit)
 
     def remove(self, visit: Visit) -> None:
         """A visit has ended, perhaps before."""
         visits = self._by_path.get(visit.path, {})
-        if visits.pop(visit.id, None) is not None and not visits:
+        if visits.pop(visit.id, None) is None:
+            return
+        if not visits:
             del self._by_path[visit.path]
+        self._on_ended(visit)
 
 
 Client = tuple[str, str, bytes]

@@ -43,6 +43,7 @@ from polycast.protocols.hls.reasons import (
     stall_problem,
 )
 from polycast.protocols.hls.remuxer import TIMED_OUT, Lookup, Remuxer
+from polycast.protocols.hls.reports import reference_of
 from polycast.protocols.hls.sound import planned_tracks
 from polycast.protocols.hls.target import MAXIMUM_PATH, ResourceKey, Target, read_target
 from polycast.protocols.hls.viewers import (
@@ -95,6 +96,14 @@ class Host(Protocol):
         """
         ...
 
+    def on_visit_begun(self, visit: Visit) -> None:
+        """A viewer has come, whose stream may have no muxer yet."""
+        ...
+
+    def on_visit_ended(self, visit: Visit) -> None:
+        """A viewer has left."""
+        ...
+
     def on_internal_error(self) -> None:
         """Log and count the exception that is being handled."""
 
@@ -112,7 +121,7 @@ class RequestHandler:
         self._remuxers = server.remuxers
         self._origins = allowed_origins(server.settings.hls_allow_origins)
         self._responses = ResponseFactory(self._origins.fixed)
-        self.visits = Visits()
+        self.visits = Visits(server.on_visit_begun, server.on_visit_ended)
         self.viewers = Viewers(self.visits)
         """Viewers with a session."""
         self.audience = Audience(self.visits)
@@ -365,7 +374,7 @@ class RequestHandler:
 
     def references(self, path_name: str) -> list[Reference]:
         """Return the names of the viewers of a stream in the API."""
-        return [Reference("hlsSession", visit.id) for visit in self.visits.of(path_name)]
+        return [reference_of(visit) for visit in self.visits.of(path_name)]
 
     def _is_cdn(self, transaction: Transaction, key: ResourceKey) -> bool:
         """Return whether a request for a file comes from the content delivery network, and prepare the response."""

@@ -15,11 +15,12 @@ from polycast.hub.stream import Stream
 from polycast.items import LazyItems, ViewerItem
 from polycast.net.http.server import HttpListener
 from polycast.protocols.base import ServerContext, ServerKind
-from polycast.protocols.hls.audience import IDLE_SECONDS
+from polycast.protocols.hls.audience import IDLE_SECONDS, Visit
 from polycast.protocols.hls.configuration import HlsConfiguration
 from polycast.protocols.hls.handler import RequestHandler
 from polycast.protocols.hls.item import HlsMuxerItem
 from polycast.protocols.hls.remuxer import Remuxer
+from polycast.protocols.hls.reports import ViewerReports
 from polycast.protocols.tcp_server import TcpServer
 from polycast.security.addresses import IPNetwork
 from polycast.wire.hls.numbering import Numbering
@@ -39,6 +40,7 @@ class HlsServer(TcpServer, HttpListener, PathObserver):
         self.is_encrypted = self.settings.hls_encryption
         self.remuxers: dict[str, Remuxer] = {}
         """The muxers that are running, or waiting for a publisher to return, by path name."""
+        self._reports = ViewerReports(context.hub, self.log)
         self.handler = RequestHandler(self)
         self._stopping = False
         self._numbering = _numberings.setdefault(context.hub, Numbering())
@@ -122,6 +124,16 @@ class HlsServer(TcpServer, HttpListener, PathObserver):
             hub.release(path)
         return remuxer
 
+    # Viewers: readers for those who observe paths, while the stream has a muxer
+
+    def on_visit_begun(self, visit: Visit) -> None:
+        remuxer = self.remuxers.get(visit.path)
+        if remuxer is not None:
+            self._reports.begin(visit, remuxer.path)
+
+    def on_visit_ended(self, visit: Visit) -> None:
+        self._reports.end(visit)
+
     # Paths
 
     def on_path_ready(self, path: Path) -> None:
@@ -155,6 +167,8 @@ class HlsServer(TcpServer, HttpListener, PathObserver):
         path.attach_reader(remuxer, stream)
         remuxer.begin(stream)
         self.remuxers[path.name] = remuxer
+        for visit in self.handler.visits.of(path.name):
+            self._reports.begin(visit, path)
         return remuxer
 
     def _make(self, path: Path, stream: Stream, *, is_automatic: bool) -> Remuxer:
@@ -198,3 +212,5 @@ class HlsServer(TcpServer, HttpListener, PathObserver):
         self._numbering.end(name, remuxer.next_numbers)
         if self.remuxers.get(name) is remuxer:
             del self.remuxers[name]
+            for visit in self.handler.visits.of(name):
+                self._reports.end(visit)
