@@ -1,24 +1,38 @@
-"""A FastAPI application with an embedded server: live statistics and snapshots over HTTP, streams over RTSP.
+"""A FastAPI application with an embedded server: live statistics, snapshots and previews over HTTP, streams over RTSP.
 
     pip install fastapi uvicorn
     uvicorn fastapi_application:app
 
-Publish something to rtsp://localhost:8554/cam and open http://localhost:8000/streams and
-http://localhost:8000/snapshot/cam.
+Publish something to rtsp://localhost:8554/cam and open http://localhost:8000/, which shows it as Motion JPEG, and with
+WebRTC where the extra `webrtc` is installed. http://localhost:8000/streams and http://localhost:8000/snapshot/cam are
+for programs.
 """
 
 from __future__ import annotations
 
 import asyncio
+import html
+import importlib.util
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from fastapi import FastAPI, HTTPException, Response
+from fastapi import FastAPI, HTTPException, Request, Response
+from fastapi.responses import HTMLResponse, StreamingResponse
 
 import polycast
 
-server = polycast.Server({"rtspAddress": os.environ.get("RTSP_ADDRESS", ":8554")})
+HAS_WEBRTC = all(importlib.util.find_spec(name) for name in ("OpenSSL", "cryptography", "ifaddr"))
+
+configuration: dict[str, object] = {"rtspAddress": os.environ.get("RTSP_ADDRESS", ":8554")}
+if HAS_WEBRTC:
+    configuration |= {
+        "webrtc": True,
+        "webrtcAddress": os.environ.get("WEBRTC_ADDRESS", ":8889"),
+        "webrtcLocalUDPAddress": os.environ.get("WEBRTC_UDP_ADDRESS", ":8189"),
+    }
+
+server = polycast.Server(configuration)
 
 
 @asynccontextmanager
@@ -29,6 +43,21 @@ async def lifespan(_: FastAPI) -> AsyncIterator[None]:
 
 
 app = FastAPI(lifespan=lifespan)
+
+
+@app.get("/")
+async def previews(request: Request) -> HTMLResponse:
+    """Show everything that is published."""
+    parts = ["<!doctype html><title>Streams</title>"]
+    for name, stream in server.statistics().streams.items():
+        if not stream.ready:
+            continue
+        title = html.escape(name)
+        parts.append(f"<h2>{title}</h2><img src='/preview/{title}' alt='{title}' width=480>")
+        if HAS_WEBRTC:
+            page = server.url(name, host=request.url.hostname or "localhost", protocol="WebRTC")
+            parts.append(f"<iframe src='{html.escape(page)}' title='{title}' width=480 height=270></iframe>")
+    return HTMLResponse("\n".join(parts))
 
 
 @app.get("/streams")
@@ -57,3 +86,20 @@ async def snapshot(name: str) -> Response:
         raise HTTPException(404, "the stream has ended")
     jpeg = await asyncio.to_thread(frame.jpeg)
     return Response(jpeg, media_type="image/jpeg")
+
+
+@app.get("/preview/{name:path}")
+async def preview(name: str) -> StreamingResponse:
+    """Send pictures as Motion JPEG, which <img> shows; a slow viewer gets fewer."""
+    if name not in server.statistics().streams:
+        raise HTTPException(404, f"there is no stream '{name}'")
+    return StreamingResponse(jpegs(name), media_type="multipart/x-mixed-replace; boundary=picture")
+
+
+async def jpegs(name: str) -> AsyncIterator[bytes]:
+    """Yield the parts of a Motion JPEG response, until the stream ends."""
+    async with server.read(name, reconnect=False) as reader:
+        async for frame in reader:
+            jpeg = await asyncio.to_thread(frame.jpeg)
+            head = f"--picture\r\nContent-Type: image/jpeg\r\nContent-Length: {len(jpeg)}\r\n\r\n"
+            yield head.encode() + jpeg + b"\r\n"

@@ -71,8 +71,7 @@ TOO_LONG_MODULES: set[str] = set()
 TOO_LONG_FUNCTIONS: set[str] = {"codecs/h264_parameter_sets.py:parse_sps"}
 """Known to be over the limit (``path`` or ``path:function``). These two sets may only shrink."""
 TOO_MANY_ATTRIBUTES: dict[str, int] = {
-    "api/reader.py:Reader": 15,
-    "api/subscription.py:Subscription": 17,
+    "api/subscription.py:Subscription": 16,
     "api/writer.py:Writer": 15,
     "app/application.py:Application": 13,
     "hub/path.py:Path": 18,

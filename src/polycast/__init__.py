@@ -13,6 +13,7 @@ from polycast.providers import provide
 if TYPE_CHECKING:
     from polycast.api.client import publish as publish
     from polycast.api.client import read as read
+    from polycast.api.clip import Clip as Clip
     from polycast.api.errors import AccessRefused as AccessRefused
     from polycast.api.errors import ConnectionFailed as ConnectionFailed
     from polycast.api.errors import NotFound as NotFound
@@ -27,9 +28,12 @@ if TYPE_CHECKING:
     from polycast.api.inbox import EventKind as EventKind
     from polycast.api.reader import Reader as Reader
     from polycast.api.server import Server as Server
+    from polycast.api.serving import serve as serve
     from polycast.api.statistics import ServerStatistics as ServerStatistics
     from polycast.api.statistics import SessionStatistics as SessionStatistics
     from polycast.api.statistics import StreamStatistics as StreamStatistics
+    from polycast.api.together import Together as Together
+    from polycast.api.together import together as together
     from polycast.api.writer import CodedWriter as CodedWriter
     from polycast.api.writer import Writer as Writer
     from polycast.app import StartError as StartError
@@ -65,6 +69,7 @@ provide(_protocols)
 
 _HOMES = {
     "polycast.api.client": ("publish", "read"),
+    "polycast.api.clip": ("Clip",),
     "polycast.api.errors": (
         "AccessRefused",
         "ConnectionFailed",
@@ -78,7 +83,9 @@ _HOMES = {
     "polycast.api.inbox": ("Event", "EventKind"),
     "polycast.api.reader": ("Reader",),
     "polycast.api.server": ("Server",),
+    "polycast.api.serving": ("serve",),
     "polycast.api.statistics": ("ServerStatistics", "SessionStatistics", "StreamStatistics"),
+    "polycast.api.together": ("Together", "together"),
     "polycast.api.writer": ("CodedWriter", "Writer"),
     "polycast.app": ("StartError",),
     "polycast.errors": ("ConfigurationError", "MissingDependency", "PolycastError", "UnsupportedCodec"),

@@ -216,7 +216,8 @@ async def test_fastapi_application(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("fastapi")
     import httpx2
 
-    monkeypatch.setenv("RTSP_ADDRESS", "127.0.0.1:0")
+    for variable in ("RTSP_ADDRESS", "WEBRTC_ADDRESS", "WEBRTC_UDP_ADDRESS"):
+        monkeypatch.setenv(variable, "127.0.0.1:0")
     import fastapi_application
 
     image = draw(7)
@@ -233,6 +234,20 @@ async def test_fastapi_application(monkeypatch: pytest.MonkeyPatch) -> None:
                     await video.write_async(image, key=True)
                 answer = await asking
                 assert (await client.get("/streams")).json()["cam"]["tracks"] == ["H264"]
+                page = (await client.get("/")).text
+                assert "<img src='/preview/cam'" in page
+                assert re.search(r"<iframe src='http://test:\d+/cam/?'", page)
+                assert (await client.get("/preview/nothing")).status_code == 404
+                parts = fastapi_application.jpegs("cam")
+                waiting = asyncio.ensure_future(anext(parts))
+                while not waiting.done():
+                    await video.write_async(image, key=True)
+                part = await waiting
+            async for part in parts:  # it ends with the stream
+                assert part.startswith(b"--picture")
+    head, _, body = part.partition(b"\r\n\r\n")
+    assert head.startswith(b"--picture\r\nContent-Type: image/jpeg\r\n")
+    assert psnr(image, cv2.imdecode(np.frombuffer(body, np.uint8), cv2.IMREAD_COLOR)) > 30
     assert answer.headers["content-type"] == "image/jpeg"
     assert psnr(image, cv2.imdecode(np.frombuffer(answer.content, np.uint8), cv2.IMREAD_COLOR)) > 30
 

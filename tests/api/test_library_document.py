@@ -14,14 +14,18 @@ from polycast.api.document import SECTIONS, updated
 ROOT = Path(__file__).resolve().parents[2]
 DOCUMENT = ROOT / "docs" / "library.md"
 
-PROGRAM = re.compile(r"^```python\n(import.*?)^```", re.MULTILINE | re.DOTALL)
+PROGRAM = re.compile(r"^(?:<!-- not run: (.*) -->\n)?```python\n(import.*?)^```", re.MULTILINE | re.DOTALL)
 SECTION = re.compile(r"<!-- readme: begin -->\n(.*?)<!-- readme: end -->", re.DOTALL)
 EXPECTED = re.compile(r"# prints (.*)$", re.MULTILINE)
 
 
 def programs() -> list[str]:
-    """Return the programs of the guide. The README's section on the library is a part of it."""
-    return PROGRAM.findall(DOCUMENT.read_text().partition("## Reference")[0])
+    """Return the programs of the guide, without those that a comment gives a reason not to run.
+
+    The README's section on the library is a part of it.
+    """
+    found = PROGRAM.findall(DOCUMENT.read_text().partition("## Reference")[0])
+    return [program for reason, program in found if not reason]
 
 
 def test_there_are_programs() -> None:
@@ -29,7 +33,10 @@ def test_there_are_programs() -> None:
 
 
 @pytest.mark.parametrize("program", programs(), ids=lambda program: program.splitlines()[-1].strip()[:30])
-def test_programs_print_the_documented_output(program: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_programs_print_the_documented_output(
+    program: str, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
     image = picture(640, 480)
     path = "demo" if "8554/demo" in program else "camera"
     with polycast.Server(EMBEDDED) as server, server.publish(path, size=(640, 480), pace=True) as video:

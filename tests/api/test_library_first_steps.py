@@ -61,12 +61,12 @@ def test_a_wrong_format_is_reported_immediately(server: polycast.Server, form: s
         polycast.read("rtsp://127.0.0.1:1/cam", format=form)
 
 
-@pytest.mark.parametrize("url", [0, None, b"rtsp://host/cam", 3.5])
+@pytest.mark.parametrize("url", [-1, None, b"rtsp://host/cam", 3.5])
 def test_an_invalid_address_is_reported_immediately(url: Any) -> None:
     for function in (polycast.read, lambda url: polycast.publish(url, size=(64, 64))):
         with pytest.raises(TypeError, match=r"takes a URL, such as 'rtsp://camera/stream', not ") as raised:
             function(url)
-        assert ("cv2.VideoCapture" in str(raised.value)) == (url == 0)
+        assert repr(url) in str(raised.value)
 
 
 def test_a_picture_as_a_file(server: polycast.Server) -> None:

@@ -3,21 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, overload
+from typing import Any, Literal, Unpack, overload
 
 from polycast.api.frames import AudioFrame, CodedFrame, VideoFrame
 from polycast.api.inbox import Inbox
+from polycast.api.options import (
+    ArrayFormat,
+    AudioCodecName,
+    OnEvent,
+    RemoteDecodeOptions,
+    RemoteOptions,
+    Transport,
+    VideoCodecName,
+    WebcamOptions,
+)
 from polycast.api.publishing import PublishOptions, open_coded_writer, open_writer
-from polycast.api.reader import OnEvent, Reader
+from polycast.api.reader import Reader
+from polycast.api.reading import open_decoding, open_inbox, open_reader
 from polycast.api.remote_publishing import RemotePublishing, pusher_maker
 from polycast.api.remote_reading import RemoteReading, without_credentials
-from polycast.api.server import open_reader
-from polycast.api.subscription import Subscription
+from polycast.api.runtime import CLIENT_THREAD
+from polycast.api.subscription import Subscription, SubscriptionOptions
+from polycast.api.webcam import Webcam, WebcamDecoding, device_name
 from polycast.api.writer import CodedWriter, Writer
 from polycast.media.codec import Codec
 from polycast.media.track import Track
-
-Transport = Literal["tcp", "udp", "multicast", "automatic"]
 
 
 @overload
@@ -27,13 +37,7 @@ def read(
     decode: Literal[True] = True,
     video: Literal[True] = True,
     audio: Literal[False] = False,
-    format: str = "bgr24",
-    buffer: int | None = None,
-    timeout: float | None = None,
-    reconnect: bool = True,
-    on_event: OnEvent | None = None,
-    transport: Transport = "tcp",
-    fingerprint: str = "",
+    **options: Unpack[RemoteDecodeOptions],
 ) -> Reader[VideoFrame]: ...
 
 
@@ -44,13 +48,7 @@ def read(
     decode: Literal[True] = True,
     video: Literal[False],
     audio: Literal[True],
-    format: str = "bgr24",
-    buffer: int | None = None,
-    timeout: float | None = None,
-    reconnect: bool = True,
-    on_event: OnEvent | None = None,
-    transport: Transport = "tcp",
-    fingerprint: str = "",
+    **options: Unpack[RemoteDecodeOptions],
 ) -> Reader[AudioFrame]: ...
 
 
@@ -61,45 +59,37 @@ def read(
     decode: Literal[True] = True,
     video: Literal[True] = True,
     audio: Literal[True],
-    format: str = "bgr24",
-    buffer: int | None = None,
-    timeout: float | None = None,
-    reconnect: bool = True,
-    on_event: OnEvent | None = None,
-    transport: Transport = "tcp",
-    fingerprint: str = "",
+    **options: Unpack[RemoteDecodeOptions],
 ) -> Reader[VideoFrame | AudioFrame]: ...
 
 
 @overload
-def read(
-    url: str,
-    *,
-    decode: Literal[False],
-    buffer: int | None = None,
-    timeout: float | None = None,
-    reconnect: bool = True,
-    on_event: OnEvent | None = None,
-    transport: Transport = "tcp",
-    fingerprint: str = "",
-) -> Reader[CodedFrame]: ...
+def read(url: str, *, decode: Literal[False], **options: Unpack[RemoteOptions]) -> Reader[CodedFrame]: ...
+
+
+@overload
+def read(url: int, **options: Unpack[WebcamOptions]) -> Reader[VideoFrame]: ...
 
 
 def read(
-    url: str,
+    url: str | int,
     *,
     decode: bool = True,
     video: bool = True,
     audio: bool = False,
-    format: str = "bgr24",  # noqa: A002
+    format: ArrayFormat = "bgr24",  # noqa: A002
+    hardware: bool = False,
     buffer: int | None = None,
     timeout: float | None = None,
     reconnect: bool = True,
+    history: float = 0.0,
     on_event: OnEvent | None = None,
     transport: Transport = "tcp",
     fingerprint: str = "",
+    size: tuple[int, int] | None = None,
+    rate: float | None = None,
 ) -> Reader[Any]:
-    """Read a stream of another server or a camera. Iterate over the result.
+    """Read a stream of another server or a camera, or a webcam. Iterate over the result.
 
     ``url``: ``rtsp://``, ``rtsps://``, ``rtmp://``, ``rtmps://``, ``srt://``, ``http://`` and ``https://`` for HLS, or
     ``whep://`` and ``wheps://`` for WebRTC over HTTP and HTTPS; with ``user:password@`` if required, or ``:token@``, a
@@ -107,25 +97,37 @@ def read(
     first. ``fingerprint``: SHA-256 of the server's certificate, hexadecimal; then only this certificate is accepted,
     even if it is self-signed.
 
+    A number, such as 0, or a name, such as ``/dev/video0``, opens a webcam (on Linux). ``size`` is (width, height) in
+    pixels and ``rate`` in frames a second; a webcam takes the nearest that it has. Its frames have no tracks, and
+    cannot be read with ``decode=False``. If there is no such webcam, ConnectionFailed is raised.
+
     All other parameters are those of `Server.read`. With ``reconnect`` (the default), a server that is unreachable or
     does not have the stream yet is retried after half a second at first, later every ten seconds; each failure is
     reported as an `Event` and logged as a warning. With ``reconnect=False``, the iteration raises ConnectionFailed or
     NotFound. AccessRefused (wrong password) and UnsupportedCodec are always raised. Raises ValueError if the URL cannot
     be read, and MissingDependency if a package for it is not installed.
     """
+    device = device_name(url)
+    if device is not None:
+        if not decode or audio or not video:
+            raise ValueError("a webcam is read as pictures, without audio")
+        return _open_webcam(device, format, buffer, timeout, on_event, size=size, rate=rate, reconnect=reconnect)
     check_url(url, "read")
-    remote = RemoteReading(url, transport, fingerprint, reconnect=reconnect)
+    if size is not None or rate is not None:
+        raise ValueError("size and rate are for webcams: a stream has the size and rate that its publisher chose")
+    remote = RemoteReading(str(url), transport, fingerprint, reconnect=reconnect)
 
     def subscribe(inbox: Inbox) -> Subscription:
-        return remote.subscribe(inbox, video=video and decode, audio=audio and decode)
+        return remote.subscribe(
+            inbox, SubscriptionOptions(video and decode, audio and decode, reconnect, history, True)
+        )
 
     try:
         return open_reader(
             remote.runtime,
             subscribe,
-            decode=decode,
+            decoding=open_decoding(format, hardware=hardware) if decode else None,
             kinds=(video, audio),
-            pixel_format=format,
             buffer=buffer,
             timeout=timeout,
             on_event=on_event,
@@ -142,8 +144,8 @@ def publish(
     size: tuple[int, int] | None = None,
     rate: float = 30,
     *,
-    format: str = "bgr24",
-    codec: str = "h264",
+    format: ArrayFormat = "bgr24",
+    codec: VideoCodecName = "h264",
     encoder: str | None = None,
     hardware: bool = False,
     bitrate: int | None = None,
@@ -151,7 +153,7 @@ def publish(
     options: Mapping[str, str] | None = None,
     sample_rate: int | None = None,
     channels: int = 2,
-    audio_codec: str = "aac",
+    audio_codec: AudioCodecName = "aac",
     audio_bitrate: int | None = None,
     pace: bool = False,
     timeout: float = 10.0,
@@ -178,8 +180,8 @@ def publish(
     size: tuple[int, int] | None = None,
     rate: float = 30,
     *,
-    format: str = "bgr24",  # noqa: A002
-    codec: str = "h264",
+    format: ArrayFormat = "bgr24",  # noqa: A002
+    codec: VideoCodecName = "h264",
     encoder: str | None = None,
     hardware: bool = False,
     bitrate: int | None = None,
@@ -187,7 +189,7 @@ def publish(
     options: Mapping[str, str] | None = None,
     sample_rate: int | None = None,
     channels: int = 2,
-    audio_codec: str = "aac",
+    audio_codec: AudioCodecName = "aac",
     audio_bitrate: int | None = None,
     pace: bool = False,
     tracks: Sequence[Codec | Track] | None = None,
@@ -228,10 +230,35 @@ def publish(
 
 
 def check_url(url: object, function: str) -> None:
-    """Raise TypeError for an argument that is not a URL, such as the number of a webcam."""
-    if isinstance(url, str):
-        return
-    advice = ""
-    if isinstance(url, int):
-        advice = "; open a webcam with cv2.VideoCapture and publish its pictures, see examples/webcam_to_browser.py"
-    raise TypeError(f"polycast.{function} takes a URL, such as 'rtsp://camera/stream', not {url!r}{advice}")
+    """Raise TypeError for an argument that is not a URL, such as the number of a webcam to publish to."""
+    if not isinstance(url, str):
+        raise TypeError(f"polycast.{function} takes a URL, such as 'rtsp://camera/stream', not {url!r}")
+
+
+def _open_webcam(
+    device: str,
+    pixel_format: ArrayFormat,
+    buffer: int | None,
+    timeout: float | None,
+    on_event: OnEvent | None,
+    *,
+    size: tuple[int, int] | None,
+    rate: float | None,
+    reconnect: bool,
+) -> Reader[Any]:
+    webcam = Webcam(device, inbox := open_inbox(buffer, decodes=True), size=size, rate=rate, reconnect=reconnect)
+    try:
+        return Reader(
+            webcam.runtime,
+            webcam,
+            inbox,
+            decoding=WebcamDecoding(webcam, pixel_format),
+            has_video=True,
+            newest=inbox.is_newest_first,
+            timeout=timeout,
+            on_event=on_event,
+            on_close=CLIENT_THREAD.release,
+        )
+    except BaseException:
+        CLIENT_THREAD.release()
+        raise

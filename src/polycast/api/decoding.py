@@ -48,12 +48,12 @@ class _Time:
 class _Decoder:
     """One track's decoder."""
 
-    def __init__(self, av: Any, track: Track) -> None:
+    def __init__(self, av: Any, track: Track, *, hardware: bool) -> None:
         self._av = av
         self.codec = track.codec
         self._bitstream = bitstream_of(track.codec)
         self._clock_rate = track.clock_rate
-        self._context = open_decoder(av, track)
+        self._context = open_decoder(av, track, hardware=hardware)
         self._time_base = Fraction(1, self._clock_rate)
         self._times: dict[int, _Time] = {}
 
@@ -89,8 +89,9 @@ class _Decoder:
 class Decoding:
     """The decoders of a reader. Used by one thread at a time. Raises MissingDependency without PyAV."""
 
-    def __init__(self, pixel_format: str) -> None:
+    def __init__(self, pixel_format: str, *, hardware: bool = False) -> None:
         self._av = import_av()
+        self._hardware = hardware
         self._convert = PictureConverter(self._av, pixel_format)
         self._decoders: dict[int, _Decoder] = {}
         self._epoch = 0
@@ -122,7 +123,7 @@ class Decoding:
             else:
                 decoder = None
         if decoder is None:
-            decoder = self._decoders[track.index] = _Decoder(self._av, track)
+            decoder = self._decoders[track.index] = _Decoder(self._av, track, hardware=self._hardware)
         return decoder
 
     def _picture(self, decoder: _Decoder, native: Any, pts: int, known: _Time) -> VideoFrame:

@@ -23,9 +23,19 @@ LONGEST_SIGNATURE = 140
 """Characters; longer signatures have one parameter per line."""
 
 SECTIONS: dict[str, tuple[str, ...]] = {
-    "Servers and streams": ("Server", "publish", "read"),
+    "Servers and streams": ("Server", "publish", "read", "serve"),
     "Writers": ("Writer", "CodedWriter"),
-    "Readers and frames": ("Reader", "VideoFrame", "AudioFrame", "CodedFrame", "Event", "EventKind"),
+    "Readers and frames": (
+        "Reader",
+        "together",
+        "Together",
+        "Clip",
+        "VideoFrame",
+        "AudioFrame",
+        "CodedFrame",
+        "Event",
+        "EventKind",
+    ),
     "Hooks and statistics": ("AuthenticationRequest", "ServerStatistics", "StreamStatistics", "SessionStatistics"),
     "Errors": (
         "PolycastError",

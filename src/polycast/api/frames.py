@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from fractions import Fraction
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, get_args
 
+from polycast.api.options import ArrayFormat
 from polycast.codecs.registry import bitstream_of
+from polycast.errors import MissingDependency
 from polycast.media.track import Track
+from polycast.transcode.pyav import import_av
 
 if TYPE_CHECKING:
     import numpy
@@ -25,7 +27,7 @@ class VideoFrame:
     def __init__(
         self,
         native: Any,
-        convert: Callable[[Any, str | None], NDArray[numpy.uint8]],
+        convert: PictureConverter,
         *,
         pts: float,
         time: float | None,
@@ -58,6 +60,19 @@ class VideoFrame:
         (``rgb24``, ``gray``, ``yuv420p``, ``bgra``...)."""
         return self._convert(self._native, pixel_format)
 
+    def tensor(self, device: str | None = None) -> Any:
+        """Return `image` as a ``torch.Tensor`` of uint8, with the same shape.
+
+        On the CPU (the default), it shares its memory with `image`: nothing is copied. ``device``, such as ``cuda`` or
+        ``mps``: copy it there. Raises MissingDependency without PyTorch, which is not installed with Polycast.
+        """
+        try:
+            import torch
+        except ImportError as error:
+            raise MissingDependency(f"tensors need PyTorch: pip install torch ({error})") from error
+        tensor = torch.from_numpy(self.image)
+        return tensor if device is None else tensor.to(device, non_blocking=True)
+
     def jpeg(self, quality: int = 85) -> bytes:
         """Return the picture as a JPEG file. ``quality``: from 1 to 100. Raises ValueError for another one."""
         if not 1 <= quality <= 100:
@@ -88,6 +103,13 @@ class VideoFrame:
     def native(self) -> Any:
         """The underlying ``av.VideoFrame``."""
         return self._native
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Let pickle send the picture to another process, as its array."""
+        return (
+            _restore_picture,
+            (self.image, self._convert.pixel_format, self.pts, self.time, self.key, self.skipped),
+        )
 
     def __repr__(self) -> str:
         return f"VideoFrame({self.width}x{self.height}, pts={self.pts:.3f}, time={self.time}, key={self.key})"
@@ -164,7 +186,7 @@ def encode_picture(native: Any, encoder: str, pixel_format: str, quantiser: int 
     return b"".join(bytes(packet) for packet in (*context.encode(picture), *context.encode(None)))
 
 
-ARRAY_FORMATS: Final = ("bgr24", "rgb24", "gray", "bgra", "rgba", "yuv420p", "nv12")
+ARRAY_FORMATS: Final = get_args(ArrayFormat)
 """The usual array formats; other FFmpeg formats that NumPy can represent work as well."""
 
 
@@ -176,7 +198,8 @@ class PictureConverter:
 
     def __init__(self, av: Any, pixel_format: str) -> None:
         self._reformatter = av.video.reformatter.VideoReformatter()
-        self._format = pixel_format
+        self.pixel_format = pixel_format
+        """FFmpeg's name of the format of the arrays."""
         self._lock = threading.Lock()
         try:
             self(av.VideoFrame(16, 16, "yuv420p"), None)
@@ -187,6 +210,17 @@ class PictureConverter:
     def __call__(self, native: Any, pixel_format: str | None) -> NDArray[numpy.uint8]:
         with self._lock:
             array: NDArray[numpy.uint8] = self._reformatter.reformat(
-                native, format=pixel_format or self._format
+                native, format=pixel_format or self.pixel_format
             ).to_ndarray()
         return array
+
+
+def _restore_picture(
+    image: NDArray[numpy.uint8], pixel_format: str, pts: float, time: float | None, key: bool, skipped: int
+) -> VideoFrame:
+    """Return a picture that was pickled."""
+    av = import_av("pictures")
+    native = av.VideoFrame.from_ndarray(image, format=pixel_format)
+    frame = VideoFrame(native, PictureConverter(av, pixel_format), pts=pts, time=time, key=key)
+    frame.skipped = skipped
+    return frame

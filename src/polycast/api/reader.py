@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
+import contextlib
+import os
 import threading
 import time
 import weakref
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Generic, Self, TypeVar
+from typing import Any, Generic, Protocol, Self, TypeVar
 
-from polycast.api.decoding import Decoding
+from polycast.api.clip import Clip
 from polycast.api.errors import ReadTimeout, StreamEnded
-from polycast.api.frames import CodedFrame, VideoFrame
+from polycast.api.frames import AudioFrame, CodedFrame, VideoFrame
 from polycast.api.inbox import Arrival, End, Entry, Event, Inbox
+from polycast.api.options import OnEvent
+from polycast.api.rate import RateMeter
 from polycast.api.runtime import Runtime
-from polycast.api.subscription import Subscription
 from polycast.media.timebase import NANOSECONDS, ticks_to_seconds
 from polycast.media.track import Track
 
@@ -25,7 +30,45 @@ FrameType = TypeVar("FrameType", covariant=True)
 # In newest-first mode: how often to check for even newer frames after a long run of decoding.
 CATCH_UP_ROUNDS = 3
 
-OnEvent = Callable[[Event], object]
+
+class FrameSource(Protocol):
+    """Fills the inbox of a reader. ``start``, ``stop`` and ``record`` are called in the loop's thread."""
+
+    meter: RateMeter
+
+    @property
+    def tracks(self) -> tuple[Track, ...]:
+        """All tracks of the stream; empty until it is connected."""
+        ...
+
+    def start(self) -> None: ...
+
+    def stop(self) -> None: ...
+
+    def record(self, file: str | os.PathLike[str], before: float, after: float | None) -> Clip: ...
+
+
+class FrameDecoding(Protocol):
+    """Decodes entries of the inbox."""
+
+    errors: int
+
+    def decode(self, arrival: Arrival) -> list[VideoFrame | AudioFrame]: ...
+
+
+@dataclass(slots=True)
+class _Progress:
+    """How far a reader is."""
+
+    size: tuple[int, int] | None = None
+    """That of the last picture."""
+    end: End | None = None
+    trouble: str = ""
+    """Why there is no stream; empty while there is one."""
+    passed_over: int = 0
+    """Pictures that were decoded but not handed out."""
+    skipped_before: int = 0
+    """Frames skipped before the next picture."""
 
 
 class Reader(Generic[FrameType]):
@@ -39,37 +82,34 @@ class Reader(Generic[FrameType]):
     def __init__(
         self,
         runtime: Runtime,
-        subscription: Subscription,
+        source: FrameSource,
         inbox: Inbox,
         *,
-        decoding: Decoding | None,
+        decoding: FrameDecoding | None,
         has_video: bool,
         newest: bool,
         timeout: float | None,
         on_event: OnEvent | None,
         on_close: Callable[[], None] | None = None,
     ) -> None:
-        self._subscription = subscription
+        self._runtime = runtime
+        self._source = source
         self._inbox = inbox
         self._decoding = decoding
         self._has_video = has_video
         self._newest = newest
-        self._size: tuple[int, int] | None = None
         self._timeout = timeout
         self._on_event = on_event
         self._lock = threading.RLock()  # on_event may call back
         self._ready: deque[Any] = deque()
-        self._end: End | None = None
-        self._trouble = ""  # why there is no stream; empty while there is one
-        self._passed_over = 0
-        self._skipped_before = 0
-        self._finalizer = weakref.finalize(self, _close, runtime, subscription, on_close)
-        runtime.post(subscription.start)
+        self._progress = _Progress()
+        self._finalizer = weakref.finalize(self, _close, runtime, source, on_close)
+        runtime.post(source.start)
 
     @property
     def skipped(self) -> int:
         """Number of frames skipped so far because the reader was too slow."""
-        return self._inbox.dropped + self._passed_over
+        return self._inbox.dropped + self._progress.passed_over
 
     @property
     def decode_errors(self) -> int:
@@ -79,12 +119,12 @@ class Reader(Generic[FrameType]):
     @property
     def tracks(self) -> tuple[Track, ...]:
         """All tracks of the stream, each with ``index``, ``kind`` and ``codec``; empty until it is connected."""
-        return self._subscription.tracks
+        return self._source.tracks
 
     @property
     def closed(self) -> bool:
         """Whether the reader has ended."""
-        return self._end is not None or not self._finalizer.alive
+        return self._progress.end is not None or not self._finalizer.alive
 
     @property
     def size(self) -> tuple[int, int]:
@@ -95,19 +135,63 @@ class Reader(Generic[FrameType]):
         reader that does not decode video, and everything that the iteration raises.
         """
         self._check_has_pictures()
-        while self._size is None:
+        while self._progress.size is None:
             with self._lock:
-                if self._size is None and not self._fill(self._timeout):
+                if self._progress.size is None and not self._fill(self._timeout):
                     raise StreamEnded("the stream ended before its first picture")
-        return self._size
+        return self._progress.size
 
     async def size_async(self) -> tuple[int, int]:
         """Do what `size` does, in an event loop."""
         self._check_has_pictures()
-        while self._size is None:
+        while self._progress.size is None:
             if not await self._fill_async(self._timeout):
                 raise StreamEnded("the stream ended before its first picture")
-        return self._size
+        return self._progress.size
+
+    @property
+    def rate(self) -> float:
+        """Frames of video per second: what a webcam reports, otherwise measured on the first ten frames.
+
+        Waits for them if necessary, within the reader's ``timeout``; no picture is lost. In an event loop, call
+        `rate_async`. Raises ReadTimeout, and StreamEnded if the stream ends first.
+        """
+        deadline = None if self._timeout is None else time.monotonic() + self._timeout
+        while True:  # a wait without a timeout would not notice Ctrl-C on Windows
+            rest = _seconds_until(deadline)
+            with contextlib.suppress(concurrent.futures.TimeoutError):
+                return self._source.meter.known.result(1.0 if rest is None else min(1.0, rest))
+            if rest == 0:
+                raise self._timed_out(self._timeout)
+
+    async def rate_async(self) -> float:
+        """Do what `rate` does, in an event loop."""
+        known = asyncio.wrap_future(self._source.meter.known)
+        try:
+            return await asyncio.wait_for(asyncio.shield(known), self._timeout)
+        except TimeoutError:
+            raise self._timed_out(self._timeout) from None
+
+    def record(self, file: str | os.PathLike[str], *, before: float = 0.0, after: float | None = None) -> Clip:
+        """Record the stream to a file, with all tracks and without decoding; return immediately.
+
+        The name ends in ``.mp4`` or ``.ts``; an existing file is replaced. ``before``: seconds before this call that
+        the file begins with, from the key frame before them on; they are kept if the reader was made with at least so
+        much ``history``. ``after``: seconds after which the clip ends by itself; otherwise it ends with `Clip.close`,
+        or with the reader. Raises ValueError, OSError if the folder does not exist, and StreamEnded if the reader has
+        ended.
+        """
+        return self._runtime.call(self._source.record, file, before, after)
+
+    def batches(self, count: int) -> Iterator[list[FrameType]]:
+        """Iterate over lists of ``count`` consecutive frames, as networks take them; the last list may be shorter.
+
+        Raises ValueError for a count below 1.
+        """
+        if count < 1:
+            raise ValueError("a batch has at least one frame")
+        while batch := [frame for _, frame in zip(range(count), self, strict=False)]:
+            yield batch
 
     def read(self, timeout: float | None = None) -> FrameType | None:
         """Return the next frame, or None at the end of the stream.
@@ -204,7 +288,7 @@ class Reader(Generic[FrameType]):
         return True
 
     def _timed_out(self, limit: float | None) -> ReadTimeout:
-        cause = f" (last error: {self._trouble})" if self._trouble else ""
+        cause = f" (last error: {self._progress.trouble})" if self._progress.trouble else ""
         return ReadTimeout(f"no frame arrived within {limit or 0:g} seconds{cause}")
 
     def _check_has_pictures(self) -> None:
@@ -214,7 +298,7 @@ class Reader(Generic[FrameType]):
             raise ValueError("this reader reads audio only: pass video=True")
 
     def _is_over(self) -> bool:
-        end = self._end
+        end = self._progress.end
         if end is None:
             return False
         self._finalizer()
@@ -234,7 +318,7 @@ class Reader(Generic[FrameType]):
             self._process_events(entries)
             return
         pictures: list[VideoFrame] = []
-        skipped = self._skipped_before
+        skipped = self._progress.skipped_before
         for _ in range(CATCH_UP_ROUNDS):
             for entry in entries:
                 if isinstance(entry, Arrival):
@@ -250,23 +334,23 @@ class Reader(Generic[FrameType]):
             if not entries:
                 break
         if not pictures:
-            self._skipped_before = skipped
+            self._progress.skipped_before = skipped
             return
-        self._skipped_before = 0
+        self._progress.skipped_before = 0
         if self._newest and len(pictures) > 1:
-            self._passed_over += len(pictures) - 1
+            self._progress.passed_over += len(pictures) - 1
             skipped += len(pictures) - 1
             pictures = pictures[-1:]
-        self._size = (pictures[-1].width, pictures[-1].height)
+        self._progress.size = (pictures[-1].width, pictures[-1].height)
         pictures[0].skipped = skipped
         self._ready.extend(pictures)
 
     def _process_events(self, entries: list[Entry]) -> None:
         for entry in entries:
             if isinstance(entry, End):
-                self._end = entry
+                self._progress.end = entry
             elif isinstance(entry, Event):
-                self._trouble = entry.reason
+                self._progress.trouble = entry.reason
                 if self._on_event is not None:
                     self._on_event(entry)
 
@@ -289,8 +373,8 @@ def _coded(arrival: Arrival) -> CodedFrame:
     )
 
 
-def _close(runtime: Runtime, subscription: Subscription, on_close: Callable[[], None] | None) -> None:
+def _close(runtime: Runtime, source: FrameSource, on_close: Callable[[], None] | None) -> None:
     # Never immediately: the garbage collector may call this at any point.
-    runtime.defer(subscription.stop)
+    runtime.defer(source.stop)
     if on_close is not None:
         on_close()

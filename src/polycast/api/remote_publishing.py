@@ -10,8 +10,8 @@ from collections.abc import Callable, Sequence
 
 from polycast.api.errors import ConnectionFailed, is_permanent, public_error
 from polycast.api.inbox import Event, EventKind
+from polycast.api.options import OnEvent
 from polycast.api.publication import Publication
-from polycast.api.reader import OnEvent
 from polycast.api.remote_reading import PATH, without_credentials
 from polycast.api.runtime import CLIENT_THREAD
 from polycast.config import from_mapping

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 from polycast.api.feed import Feed
 from polycast.api.inbox import Inbox
 from polycast.api.runtime import CLIENT_THREAD
-from polycast.api.subscription import Subscription
+from polycast.api.subscription import Subscription, SubscriptionOptions
 from polycast.config import from_mapping
 from polycast.config.dialects.polycast import POLYCAST
 from polycast.errors import PolycastError
@@ -38,7 +38,7 @@ class RemoteReading:
         self.runtime = CLIENT_THREAD.acquire()
         self._hub = self.runtime.call(self._make_hub)
 
-    def subscribe(self, inbox: Inbox, *, video: bool, audio: bool) -> Subscription:
+    def subscribe(self, inbox: Inbox, options: SubscriptionOptions) -> Subscription:
         """Return the subscription that fills the inbox, once it is started."""
         self._subscription = _FedSubscription(
             self.runtime,
@@ -46,10 +46,7 @@ class RemoteReading:
             PATH,
             inbox,
             self._log,
-            video=video,
-            audio=audio,
-            reconnect=self._reconnect,
-            has_feed=True,
+            options,
             feed=self,
         )
         return self._subscription

@@ -6,22 +6,30 @@ import asyncio
 import os
 import threading
 import weakref
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, Self, overload
+from typing import TYPE_CHECKING, Any, Literal, Self, Unpack, overload
 
-from polycast.api.decoding import Decoding
 from polycast.api.errors import StreamEnded
 from polycast.api.frames import AudioFrame, CodedFrame, VideoFrame
 from polycast.api.hooks import WORKER_NAME, Authenticate, Hooks, OnRead, OnStream
 from polycast.api.inbox import Inbox
+from polycast.api.options import (
+    ArrayFormat,
+    AudioCodecName,
+    DecodeOptions,
+    OnEvent,
+    ReadOptions,
+    VideoCodecName,
+)
 from polycast.api.publication import Publication
 from polycast.api.publishing import PublishOptions, open_coded_writer, open_writer
-from polycast.api.reader import OnEvent, Reader
+from polycast.api.reader import Reader
+from polycast.api.reading import open_decoding, open_reader
 from polycast.api.runtime import STOPPED, LoopThread, Runtime
 from polycast.api.settings import load_settings
 from polycast.api.statistics import ServerStatistics, session_statistics, stream_statistics
-from polycast.api.subscription import Subscription
+from polycast.api.subscription import Subscription, SubscriptionOptions
 from polycast.api.writer import CodedWriter, Writer
 from polycast.errors import ConfigurationError
 from polycast.media.codec import Codec
@@ -188,8 +196,8 @@ class Server:
         size: tuple[int, int] | None = None,
         rate: float = 30,
         *,
-        format: str = "bgr24",
-        codec: str = "h264",
+        format: ArrayFormat = "bgr24",
+        codec: VideoCodecName = "h264",
         encoder: str | None = None,
         hardware: bool = False,
         bitrate: int | None = None,
@@ -197,7 +205,7 @@ class Server:
         options: Mapping[str, str] | None = None,
         sample_rate: int | None = None,
         channels: int = 2,
-        audio_codec: str = "aac",
+        audio_codec: AudioCodecName = "aac",
         audio_bitrate: int | None = None,
         pace: bool = False,
     ) -> Writer: ...
@@ -211,8 +219,8 @@ class Server:
         size: tuple[int, int] | None = None,
         rate: float = 30,
         *,
-        format: str = "bgr24",  # noqa: A002
-        codec: str = "h264",
+        format: ArrayFormat = "bgr24",  # noqa: A002
+        codec: VideoCodecName = "h264",
         encoder: str | None = None,
         hardware: bool = False,
         bitrate: int | None = None,
@@ -220,7 +228,7 @@ class Server:
         options: Mapping[str, str] | None = None,
         sample_rate: int | None = None,
         channels: int = 2,
-        audio_codec: str = "aac",
+        audio_codec: AudioCodecName = "aac",
         audio_bitrate: int | None = None,
         pace: bool = False,
         tracks: Sequence[Codec | Track] | None = None,
@@ -266,11 +274,7 @@ class Server:
         decode: Literal[True] = True,
         video: Literal[True] = True,
         audio: Literal[False] = False,
-        format: str = "bgr24",
-        buffer: int | None = None,
-        timeout: float | None = None,
-        reconnect: bool = True,
-        on_event: OnEvent | None = None,
+        **options: Unpack[DecodeOptions],
     ) -> Reader[VideoFrame]: ...
 
     @overload
@@ -281,11 +285,7 @@ class Server:
         decode: Literal[True] = True,
         video: Literal[False],
         audio: Literal[True],
-        format: str = "bgr24",
-        buffer: int | None = None,
-        timeout: float | None = None,
-        reconnect: bool = True,
-        on_event: OnEvent | None = None,
+        **options: Unpack[DecodeOptions],
     ) -> Reader[AudioFrame]: ...
 
     @overload
@@ -296,24 +296,11 @@ class Server:
         decode: Literal[True] = True,
         video: Literal[True] = True,
         audio: Literal[True],
-        format: str = "bgr24",
-        buffer: int | None = None,
-        timeout: float | None = None,
-        reconnect: bool = True,
-        on_event: OnEvent | None = None,
+        **options: Unpack[DecodeOptions],
     ) -> Reader[VideoFrame | AudioFrame]: ...
 
     @overload
-    def read(
-        self,
-        name: str,
-        *,
-        decode: Literal[False],
-        buffer: int | None = None,
-        timeout: float | None = None,
-        reconnect: bool = True,
-        on_event: OnEvent | None = None,
-    ) -> Reader[CodedFrame]: ...
+    def read(self, name: str, *, decode: Literal[False], **options: Unpack[ReadOptions]) -> Reader[CodedFrame]: ...
 
     def read(
         self,
@@ -322,16 +309,20 @@ class Server:
         decode: bool = True,
         video: bool = True,
         audio: bool = False,
-        format: str = "bgr24",  # noqa: A002
+        format: ArrayFormat = "bgr24",  # noqa: A002
+        hardware: bool = False,
         buffer: int | None = None,
         timeout: float | None = None,
         reconnect: bool = True,
+        history: float = 0.0,
         on_event: OnEvent | None = None,
     ) -> Reader[Any]:
         """Read the path ``name`` directly, without a socket. Iterate over the result.
 
-        ``video`` and ``audio``: the kinds of track to decode; ``format`` of the arrays, as in `publish`. With
-        ``decode=False``, encoded frames of all tracks are returned; this does not need PyAV.
+        ``video`` and ``audio``: the kinds of track to decode; ``format`` of the arrays, as in `publish`, or another of
+        FFmpeg's pixel formats that NumPy can represent. ``hardware``: decode on the first device that can (NVIDIA,
+        VAAPI, Quick Sync, VideoToolbox; as PyAV was built), otherwise on the CPU. With ``decode=False``, encoded
+        frames of all tracks are returned; this does not need PyAV.
 
         You always get the newest picture: a slow loop skips those in between, see `VideoFrame.skipped` and
         `Reader.skipped`. ``buffer``: return every frame instead, queueing at most this many; when the queue is full,
@@ -339,7 +330,8 @@ class Server:
 
         ``timeout``: maximum time to wait for a frame, in seconds. ``reconnect``: if the stream ends or is not live yet,
         wait for it; ``on_event`` is called with each `Event`, in the thread that reads. With ``reconnect=False`` the
-        iteration ends with the stream.
+        iteration ends with the stream. ``history``: seconds of the stream that are kept in memory, as it was received,
+        so that `Reader.record` can begin before it is called.
 
         The iteration raises NotFound (no such path, or nobody publishes and ``reconnect`` is off), UnsupportedCodec,
         ReadTimeout. This call raises MissingDependency without PyAV and StreamEnded if the server is not running.
@@ -347,18 +339,17 @@ class Server:
         application, runtime = self._running()
 
         def subscribe(inbox: Inbox) -> Subscription:
-            kinds = {"video": video and decode, "audio": audio and decode}
+            wanted = SubscriptionOptions(video and decode, audio and decode, reconnect, history)
             log = application.log.child(f"reader of {name}")
-            subscription = Subscription(runtime, application.hub, name, inbox, log, reconnect=reconnect, **kinds)
+            subscription = Subscription(runtime, application.hub, name, inbox, log, wanted)
             self._subscriptions.add(subscription)
             return subscription
 
         return open_reader(
             runtime,
             subscribe,
-            decode=decode,
+            decoding=open_decoding(format, hardware=hardware) if decode else None,
             kinds=(video, audio),
-            pixel_format=format,
             buffer=buffer,
             timeout=timeout,
             on_event=on_event,
@@ -427,39 +418,3 @@ class Server:
         else:
             runtime.end()
         self._stopped.set()
-
-
-# Default buffer of a reader of encoded frames: 10 seconds of video with audio.
-CODED_BUFFER = 600
-
-
-def open_reader(
-    runtime: Runtime,
-    subscribe: Callable[[Inbox], Subscription],
-    *,
-    decode: bool,
-    kinds: tuple[bool, bool],
-    pixel_format: str,
-    buffer: int | None,
-    timeout: float | None,
-    on_event: OnEvent | None,
-    on_close: Callable[[], None] | None = None,
-) -> Reader[Any]:
-    """Create a reader from the arguments of ``read``; common to the server and the client."""
-    if decode and not any(kinds):
-        raise ValueError("read needs video, audio or both")
-    if buffer is not None and buffer < 1:
-        raise ValueError("the buffer must hold at least one frame")
-    decoding = Decoding(pixel_format) if decode else None
-    inbox = Inbox(buffer if decode or buffer is not None else CODED_BUFFER)
-    return Reader(
-        runtime,
-        subscribe(inbox),
-        inbox,
-        decoding=decoding,
-        has_video=kinds[0],
-        newest=inbox.is_newest_first,
-        timeout=timeout,
-        on_event=on_event,
-        on_close=on_close,
-    )

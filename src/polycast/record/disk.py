@@ -15,10 +15,9 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from queue import SimpleQueue
-from typing import Final
+from typing import Final, Protocol
 
 from polycast.media.timebase import NANOSECONDS, WallTime
-from polycast.record.store import SegmentStore
 from polycast.wire.mp4.file_codecs import RECORDED_FILE
 from polycast.wire.mp4.initialization import DURATION_OFFSET, MOVIE_TIMESCALE
 
@@ -86,12 +85,27 @@ class Disk:
                     self.free = shutil.disk_usage(self.root).free
 
 
+class Names(Protocol):
+    """What files are called; a `SegmentStore` is one."""
+
+    @property
+    def resolution(self) -> int:
+        """Nanoseconds by which dates must differ for names to differ."""
+        ...
+
+    def file_of(self, path: str, start: WallTime) -> str:
+        """Return the name of the segment of a path that begins at a date."""
+        ...
+
+    def check_inside(self, file: str) -> None:
+        """Raise OSError if a file must not be written."""
+        ...
+
+
 class SegmentFile:
     """One segment. Used by the thread, except for ``name``."""
 
-    def __init__(
-        self, store: SegmentStore, path: str, start: WallTime, *, has_duration: bool, is_synchronized: bool
-    ) -> None:
+    def __init__(self, store: Names, path: str, start: WallTime, *, has_duration: bool, is_synchronized: bool) -> None:
         """``has_duration``: whether the header has a field for the duration. ``is_synchronized``: whether each part is
         on the disk before the next one is written."""
         self._store = store

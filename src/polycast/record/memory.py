@@ -78,6 +78,19 @@ class RecordingMemory(FrameReader):
         """The tracks as they were at the start of what is kept."""
         return self._stretches[0].tracks if self._stretches else tuple(self._tracks)
 
+    def recent(self, seconds: float) -> tuple[tuple[Track, ...], list[Entry]]:
+        """Return the last ``seconds``, from the key frame before them on, and the tracks as they were then.
+
+        It continues to keep them.
+        """
+        since = time.monotonic_ns() - round(seconds * NANOSECONDS)
+        stretches = list(self._stretches)
+        while len(stretches) > 1 and stretches[1].since <= since:
+            del stretches[0]
+        if not stretches:
+            return tuple(self._tracks), []
+        return stretches[0].tracks, [entry for stretch in stretches for entry in stretch.entries]
+
     def take(self) -> Iterator[Entry]:
         """End, and return what was kept. Whoever continues has to be attached to the stream already."""
         self.stop()

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 from polycast.errors import UnsupportedCodec
 from polycast.media.codec import Codec
 from polycast.media.track import Track
 from polycast.transcode.codecs import CODECS
 from polycast.transcode.threads import decoding_threads
+
+NATIVE_DECODERS: Final = {"libdav1d": "av1"}
+"""FFmpeg's own decoders that hardware works with, for those of libraries."""
 
 
 def decoder_name(codec: Codec) -> str | None:
@@ -17,8 +20,16 @@ def decoder_name(codec: Codec) -> str | None:
     return row.decoder(codec) if row is not None else None
 
 
-def open_decoder(av: Any, track: Track) -> Any:
-    """Return a decoder for a track, with settings for low delay. ``av`` is PyAV. Raises UnsupportedCodec."""
+def open_decoder(av: Any, track: Track, *, hardware: bool = False) -> Any:
+    """Return a decoder for a track, with settings for low delay. ``av`` is PyAV.
+
+    ``hardware``: use the first device of this machine that decodes the codec; if there is none, the CPU. Raises
+    UnsupportedCodec.
+    """
+    if hardware and track.kind == "video":
+        context = _open_hardware_decoder(av, track)
+        if context is not None:
+            return context
     codec = track.codec
     row = CODECS.get(codec)
     name = decoder_name(codec)
@@ -44,3 +55,28 @@ def open_decoder(av: Any, track: Track) -> Any:
     except (av.error.FFmpegError, ValueError) as error:
         raise UnsupportedCodec(f"the decoder for {track.codec_name} cannot be opened: {error}") from error
     return context
+
+
+def _open_hardware_decoder(av: Any, track: Track) -> Any:
+    """Return a decoder on a graphics card or board; None if no device decodes the codec."""
+    row, name = CODECS.get(track.codec), decoder_name(track.codec)
+    if row is None or name is None:
+        return None
+    try:
+        from av.codec.hwaccel import HWAccel, hwdevices_available
+    except ImportError:  # PyAV 14 and earlier, or a build without devices
+        return None
+    for device in hwdevices_available():
+        try:
+            # Pictures that the device cannot decode, such as those with other profiles, are decoded by the CPU.
+            acceleration = HWAccel(device_type=device, allow_software_fallback=True)
+            context = av.CodecContext.create(NATIVE_DECODERS.get(name, name), "r", hwaccel=acceleration)
+            extradata = row.extradata(track.codec)
+            if extradata:
+                context.extradata = extradata
+            context.open()
+        except (av.error.FFmpegError, OSError, ValueError, RuntimeError, NotImplementedError):
+            continue
+        if context.is_hwaccel:
+            return context
+    return None
