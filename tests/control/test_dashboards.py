@@ -139,7 +139,7 @@ async def busy(folder: Path, file: str) -> AsyncIterator[Server]:
             await server.until(lambda: server.app.servers["HLS"].viewers())
             for number in range(2, 6):  # seconds, so that something is written
                 publisher.send_frame(0, rtp(number, key_unit(), timestamp=90_000 * number))
-            await server.until(lambda: any(disk.free for disk in server.app.recorder.disks))
+            await server.until(lambda: any(disk.free for disk in server.app.recorder.disk_numbers()))
             yield server
             asking.cancel()
 

@@ -13,8 +13,12 @@ from tests.control.support import Server, running
 from tests.support.rtp import key_unit, rtp
 
 from polycast.config.path_schema import PathConfiguration
+from polycast.config.schema import Configuration
 from polycast.control.metrics import own
 from polycast.hub.path import Path, PathEntry
+from polycast.log import Log
+from polycast.record.numbers import RecordingNumbers
+from polycast.record.recorder import Recorder
 
 
 async def scrape(server: Server) -> str:
@@ -172,21 +176,25 @@ async def test_only_metrics_are_there() -> None:
 async def test_recordings_may_begin_and_end_while_the_page_is_written() -> None:
     """Their rows are made one by one, and the loop does other work in between."""
 
-    def recording(name: str) -> SimpleNamespace:
-        counts = SimpleNamespace(written=1, segments=1, errors=0, dropped=0, late=0, invalid=0)
-        segmenter = SimpleNamespace(counters=counts)
-        writer = SimpleNamespace(counters=counts, queued=0)
-        return SimpleNamespace(path=SimpleNamespace(name=name), writer=writer, segmenter=segmenter)
+    def recording(name: str) -> Any:
+        numbers = RecordingNumbers(
+            path=name, written_bytes=1, segments=1, queued_bytes=0, dropped_frames=0, discarded_frames=0, errors=0
+        )
+        return SimpleNamespace(numbers=numbers)
 
-    recordings = {name: recording(name) for name in ("a", "b", "c")}
-    disks = {name: SimpleNamespace(root=name, free=1, queued=0) for name in ("d", "e")}
-    recorder = SimpleNamespace(recordings=recordings.values(), disks=disks.values(), cleaner=SimpleNamespace(deleted=0))
+    def disk(root: str) -> Any:
+        return SimpleNamespace(root=root, free=1, queued=0)
+
+    recorder = Recorder(asyncio.get_running_loop(), Log(), (), Configuration)
+    recordings, disks = recorder._recordings, recorder._disks
+    recordings |= {name: recording(name) for name in ("a", "b", "c")}  # type: ignore[misc]
+    disks |= {name: disk(name) for name in ("d", "e")}
     sources: Any = SimpleNamespace(media_server=SimpleNamespace(recorder=recorder))
     found = set()
     for part in own.parts(()):
         if part.families[0].name.startswith("polycast_recording"):
             for labels, _ in part.rows(sources):
                 found.add(tuple(labels))
-                recordings["z"] = recording("z")
-                disks["z"] = SimpleNamespace(root="z", free=1, queued=0)
+                recordings["z"] = recording("z")  # type: ignore[index]
+                disks["z"] = disk("z")
     assert found >= {("a",), ("b",), ("c",), ("d",), ("e",)}

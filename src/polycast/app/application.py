@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from polycast._version import __version__
@@ -23,6 +23,7 @@ from polycast.hub.hub import Hub
 from polycast.items import MetricBlock
 from polycast.log import Log, LogOutput
 from polycast.net.http_client import HttpClient
+from polycast.net.udp import drops_of
 from polycast.protocols.base import Server, ServerContext
 from polycast.protocols.forwarding import Forwarding
 from polycast.protocols.registry import server_kinds
@@ -32,7 +33,9 @@ from polycast.rtp.header import packet_sizes_for
 from polycast.security.addresses import parse_address
 
 if TYPE_CHECKING:
+    from polycast.control.contract import WorkerState
     from polycast.control.pages import Preview
+    from polycast.control.traffic import Traffic
 
 __all__ = ["Application", "StartError"]
 
@@ -107,6 +110,27 @@ class Application:
         return [block for kind in server_kinds() for block in kind.blocks]
 
     @property
+    def workers(self) -> Sequence[WorkerState]:
+        """None: the server is one process."""
+        return ()
+
+    @property
+    def dropped_datagrams(self) -> int:
+        """Datagrams that the system did not take."""
+        return drops_of(asyncio.get_running_loop()).datagrams
+
+    def observe_traffic(self) -> Traffic:
+        """Begin to count the traffic of each path."""
+        from polycast.control.traffic import Traffic
+
+        traffic = Traffic(self.hub)
+        self.hub.observers.append(traffic)
+        return traffic
+
+    async def refresh(self) -> None:
+        """Do nothing: everything is known."""
+
+    @property
     def preview(self) -> Preview | None:
         """Where a browser can play the streams, if a server that has a page for them runs."""
         from polycast.control.pages import Preview  # needs Starlette
@@ -119,13 +143,7 @@ class Application:
 
     async def start(self) -> None:
         """Start everything. Raises StartError, after stopping what was started."""
-        await self._configure_log(self.configuration)
-        self.log.info("polycast v%s", __version__)
-        if self._loaded.source_path is not None:
-            self.log.info("configuration loaded from %s%s", self._loaded.source_path, self._dialect_in_words())
-        problems = await asyncio.to_thread(lambda: list(command_problems(self.configuration)))
-        for warning in (*self._loaded.warnings, *problems):
-            self.log.warning("%s", warning)
+        await self._introduce()
         try:
             await asyncio.to_thread(import_for, self.configuration)
             await self._prepare_inputs()
@@ -135,12 +153,21 @@ class Application:
             await self._servers.start(self.configuration)
             await self._start_control()
             self._hooks.open()
-            self.recorder.cleaner.start()
         except BaseException:
             await self.stop("the server could not be started")
             raise
         self._timer = asyncio.get_running_loop().call_later(RATE_SAMPLE_SECONDS, self._sample_rates)
         asyncio.get_running_loop().run_in_executor(None, load_pages, self.configuration)
+
+    async def _introduce(self) -> None:
+        """Open the log, and write what a user should know first."""
+        await self._configure_log(self.configuration)
+        self.log.info("polycast v%s", __version__)
+        if self._loaded.source_path is not None:
+            self.log.info("configuration loaded from %s%s", self._loaded.source_path, self._dialect_in_words())
+        problems = await asyncio.to_thread(lambda: list(command_problems(self.configuration)))
+        for warning in (*self._loaded.warnings, *problems):
+            self.log.warning("%s", warning)
 
     async def _prepare_inputs(self) -> None:
         try:
@@ -203,6 +230,7 @@ class Application:
         except ServiceError as error:
             raise StartError(str(error)) from error
         self.settings.start_watching()
+        self.recorder.cleaner.start()
 
     async def stop(self, reason: str = "the server stops") -> None:
         """Stop everything, in reverse order."""

@@ -21,7 +21,7 @@ from polycast.config.redact import redact_query
 from polycast.config.schema import Configuration
 from polycast.control import openapi
 from polycast.control.command_rule import CommandRule
-from polycast.control.contract import MediaServer, SessionServer
+from polycast.control.contract import MediaServer, Path, SessionServer, Traffic
 from polycast.control.errors import RequestError
 from polycast.control.event_stream import event_response
 from polycast.control.events import EventHub
@@ -33,12 +33,10 @@ from polycast.control.requests import empty_response, error_response, json_respo
 from polycast.control.routing import MAXIMUM_NAME, Endpoint, mounted, name_in, routes_of
 from polycast.control.settings import MakeEdit
 from polycast.control.slices import encoded, in_slices
-from polycast.control.traffic import Traffic
 from polycast.control.v3 import openapi as openapi_v3
 from polycast.control.v3.answers import error_text
 from polycast.control.v3.routes import ApiV3
 from polycast.errors import ConfigurationError, PolycastError
-from polycast.hub.path import Path
 from polycast.items import SessionItem
 
 

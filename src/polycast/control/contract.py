@@ -1,18 +1,27 @@
-"""The interfaces of the application and its servers that the control services use."""
+"""The interfaces of the application and its servers that the control services use.
+
+What runs in the same process fulfils them as it is. For a server with several workers, the supervisor has copies of
+what its workers know.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, MutableSequence, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 from msgspec import Struct
 
+from polycast.config.path_schema import PathConfiguration
 from polycast.config.schema import Configuration
-from polycast.hub.hub import Hub
-from polycast.hub.path import Path
+from polycast.hub.access import AccessControl
+from polycast.hub.access_request import Action
+from polycast.hub.path import PathEntry, PathObserver
+from polycast.hub.retry import Failure
+from polycast.hub.stats import Counters, Reference
 from polycast.items import ConnectionItem, ForwardItem, MetricBlock, SessionItem, ViewerItem
 from polycast.log import Log
-from polycast.record.recorder import Recorder
+from polycast.media.track import Track
+from polycast.record.numbers import DiskNumbers, RecordingNumbers
 
 if TYPE_CHECKING:
     from polycast.control.pages import Preview
@@ -56,10 +65,168 @@ class SessionServer(Protocol):
     def kick(self, session_id: str) -> bool: ...
 
 
+class TrackCounters(Protocol):
+    """What was received of a track (`hub.live_track.TrackCounters`)."""
+
+    @property
+    def bytes(self) -> int: ...
+    @property
+    def packets(self) -> int: ...
+    @property
+    def lost(self) -> int: ...
+    @property
+    def foreign(self) -> int: ...
+
+
+class LiveTrack(Protocol):
+    """A track that is being published (`hub.live_track.LiveTrack`)."""
+
+    @property
+    def track(self) -> Track: ...
+    @property
+    def counters(self) -> TrackCounters: ...
+    @property
+    def discontinuities(self) -> int: ...
+
+
+class StreamMeter(Protocol):
+    """Measures a stream (`hub.stats.StreamMeter`)."""
+
+    @property
+    def bit_rate(self) -> float: ...
+    @property
+    def deliveries(self) -> int: ...
+    @property
+    def delivery_seconds(self) -> float: ...
+    @property
+    def longest_delivery(self) -> float: ...
+
+
+class Stream(Protocol):
+    """What is published (`hub.stream.Stream`)."""
+
+    @property
+    def descriptions(self) -> Sequence[Track]: ...
+    @property
+    def tracks(self) -> Sequence[LiveTrack]: ...
+    @property
+    def meter(self) -> StreamMeter: ...
+
+
+class Participant(Protocol):
+    """What publishes."""
+
+    def reference(self) -> Reference: ...
+
+
+class Reader(Protocol):
+    """What reads."""
+
+    def reference(self) -> Reference: ...
+    def clients(self) -> Sequence[Reference]: ...
+
+
+class Path(Protocol):
+    """A path (`hub.path.Path`)."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def entry(self) -> PathEntry: ...
+    @property
+    def configuration(self) -> PathConfiguration: ...
+    @property
+    def is_closed(self) -> bool: ...
+    @property
+    def publisher(self) -> Participant | None: ...
+    @property
+    def source(self) -> Participant | None: ...
+    @property
+    def source_failure(self) -> Failure | None: ...
+    @property
+    def stream(self) -> Stream | None: ...
+    @property
+    def ready_since(self) -> float | None: ...
+    @property
+    def online_since(self) -> float | None: ...
+    @property
+    def is_online(self) -> bool: ...
+    @property
+    def readers(self) -> Sequence[Reader]: ...
+
+
+class CipherMeter(Protocol):
+    """What encryption costs (`hub.stats.CipherMeter`)."""
+
+    @property
+    def packets(self) -> int: ...
+    @property
+    def seconds(self) -> float: ...
+
+
+class Hub(Protocol):
+    """All paths (`hub.hub.Hub`)."""
+
+    @property
+    def access(self) -> AccessControl: ...
+    @property
+    def observers(self) -> MutableSequence[PathObserver]: ...
+    @property
+    def cipher_meter(self) -> CipherMeter: ...
+    @property
+    def paths(self) -> Mapping[str, Path]: ...
+    def __iter__(self) -> Iterator[Path]: ...
+    def find_entry(self, name: str) -> tuple[PathEntry, tuple[str, ...]]: ...
+    def is_protected(self, name: str, action: Action) -> bool: ...
+
+
+class Traffic(Protocol):
+    """The traffic of each path since its creation (`control.traffic.Traffic`)."""
+
+    def of(self, path: Any) -> Counters:
+        """Return the traffic of a path so far."""
+        ...
+
+
 class Forwarding(Protocol):
     """What sends streams to other servers."""
 
-    def items(self, path: Path) -> Sequence[ForwardItem]: ...
+    def items(self, path: Any) -> Sequence[ForwardItem]:
+        """Return the destinations of a path."""
+        ...
+
+
+class Cleaner(Protocol):
+    """What deletes recorded files (`record.cleaner.Cleaner`)."""
+
+    @property
+    def deleted(self) -> int: ...
+
+
+class Recorder(Protocol):
+    """All recordings (`record.recorder.Recorder`)."""
+
+    def recording_numbers(self) -> Sequence[RecordingNumbers]: ...
+    def disk_numbers(self) -> Sequence[DiskNumbers]: ...
+    @property
+    def cleaner(self) -> Cleaner: ...
+
+
+class WorkerState(Protocol):
+    """A worker process, as metrics show it."""
+
+    @property
+    def number(self) -> int: ...
+    @property
+    def pid(self) -> int: ...
+    @property
+    def lag(self) -> float: ...
+    @property
+    def longest_lag(self) -> float: ...
+    @property
+    def cpu_seconds(self) -> float: ...
+    @property
+    def memory(self) -> int: ...
 
 
 class MediaServer(Protocol):
@@ -97,3 +264,21 @@ class MediaServer(Protocol):
     def forwarding(self) -> Forwarding: ...
     @property
     def recorder(self) -> Recorder: ...
+
+    @property
+    def dropped_datagrams(self) -> int:
+        """Datagrams that the system did not take."""
+        ...
+
+    @property
+    def workers(self) -> Sequence[WorkerState]:
+        """The worker processes; none for a server that is one process."""
+        ...
+
+    def observe_traffic(self) -> Traffic:
+        """Begin to count the traffic of each path."""
+        ...
+
+    async def refresh(self) -> None:
+        """Before a request: bring up to date what the server knows of its workers."""
+        ...

@@ -6,13 +6,13 @@ import asyncio
 import ssl
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from polycast.config.path_schema import PathConfiguration
 from polycast.config.schema import Configuration
 from polycast.config.services import SERVICES
 from polycast.control.command_rule import CommandRule
-from polycast.control.contract import MediaServer
+from polycast.control.contract import MediaServer, Traffic
 from polycast.control.service import Listening, Service, listening
 from polycast.errors import PolycastError
 from polycast.net.http.asgi import Application
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from polycast.control.events import EventHub
     from polycast.control.lag import LoopLag
     from polycast.control.pprof import Profiles
-    from polycast.control.traffic import Traffic
     from polycast.control.webhooks import Webhooks
     from polycast.playback.recordings import Recordings
 
@@ -180,10 +179,7 @@ class Control:
     def traffic(self) -> Traffic:
         """Totals by path, counted from the first time they are needed."""
         if self._traffic is None:
-            from polycast.control.traffic import Traffic
-
-            self._traffic = Traffic(self._media_server.hub)
-            self._media_server.hub.observers.append(self._traffic)
+            self._traffic = self._media_server.observe_traffic()
         return self._traffic
 
     @property
@@ -201,7 +197,8 @@ class Control:
         """Return the application of the API."""
         from polycast.control.api import Api
 
-        return Api(self._media_server, self.traffic, self.events, self._commands).application()
+        application = Api(self._media_server, self.traffic, self.events, self._commands).application()
+        return refreshed(application, self._media_server)
 
     def metrics(self) -> Application:
         """Return the application of the metrics."""
@@ -211,7 +208,7 @@ class Control:
         if self._lag is None:
             self._lag = LoopLag(self._loop)
         self._lag.start()
-        return application(self._media_server, self.traffic, self._lag)
+        return refreshed(application(self._media_server, self.traffic, self._lag), self._media_server)
 
     def pprof(self) -> Application:
         """Return the application of the profiles."""
@@ -242,6 +239,17 @@ class Control:
             self._lag.stop()
         if "pprof" not in self.services and self._profiles is not None:
             self._profiles.close()
+
+
+def refreshed(application: Application, media_server: MediaServer) -> Application:
+    """Return an application whose requests are answered with what is true when they arrive."""
+
+    async def refresh_first(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "http":
+            await media_server.refresh()
+        await application(scope, receive, send)
+
+    return refresh_first
 
 
 _KINDS: Final = (

@@ -146,51 +146,49 @@ class EventHub(PathObserver):
             self.unsubscribe(subscriber)
 
     def on_path_created(self, path: Path) -> None:
-        self._emit(EventName.PATH_CREATED, path=path.name)
+        self.emit(EventName.PATH_CREATED, path=path.name)
 
     def on_path_closed(self, path: Path) -> None:
-        self._emit(EventName.PATH_CLOSED, path=path.name)
+        self.emit(EventName.PATH_CLOSED, path=path.name)
 
     def on_path_ready(self, path: Path) -> None:
         if self._is_observed and path.stream is not None:
             tracks = path.stream.descriptions
             labels = [label_of(track.codec) for track in tracks]
-            self._emit(
-                EventName.PATH_READY, {"tracks": labels}, path=path.name, tracks=[str(track) for track in tracks]
-            )
+            self.emit(EventName.PATH_READY, {"tracks": labels}, path=path.name, tracks=[str(track) for track in tracks])
 
     def on_path_not_ready(self, path: Path) -> None:
-        self._emit(EventName.PATH_NOT_READY, path=path.name)
+        self.emit(EventName.PATH_NOT_READY, path=path.name)
 
     def on_path_online(self, path: Path) -> None:
         if self._is_observed and path.publisher is not None:
-            self._emit(EventName.PATH_ONLINE, path=path.name, source=path.publisher.reference())
+            self.emit(EventName.PATH_ONLINE, path=path.name, source=path.publisher.reference())
 
     def on_path_offline(self, path: Path) -> None:
-        self._emit(EventName.PATH_OFFLINE, path=path.name)
+        self.emit(EventName.PATH_OFFLINE, path=path.name)
 
     def on_reader_added(self, path: Path, reader: Reader) -> None:
         if self._is_observed:
-            self._emit(EventName.READER_ADDED, path=path.name, reader=reader.reference())
+            self.emit(EventName.READER_ADDED, path=path.name, reader=reader.reference())
 
     def on_reader_removed(self, path: Path, reader: Reader) -> None:
         if self._is_observed:
-            self._emit(EventName.READER_REMOVED, path=path.name, reader=reader.reference())
+            self.emit(EventName.READER_REMOVED, path=path.name, reader=reader.reference())
 
     def on_segment_created(self, path: Path, file: str) -> None:
-        self._emit(EventName.SEGMENT_CREATED, path=path.name, file=file)
+        self.emit(EventName.SEGMENT_CREATED, path=path.name, file=file)
 
     def on_segment_completed(self, path: Path, file: str, duration: float) -> None:
-        self._emit(EventName.SEGMENT_COMPLETED, path=path.name, file=file, duration=duration)
+        self.emit(EventName.SEGMENT_COMPLETED, path=path.name, file=file, duration=duration)
 
     def on_configuration(self, status: ReloadStatus) -> None:
         """Send the result of a configuration change."""
         if status.ok:
-            self._emit(EventName.CONFIG_RELOADED, source=status.source.value)
+            self.emit(EventName.CONFIG_RELOADED, source=status.source.value)
         else:
-            self._emit(EventName.CONFIG_FAILED, source=status.source.value, error=status.error)
+            self.emit(EventName.CONFIG_FAILED, source=status.source.value, error=status.error)
 
-    def _emit(self, name: EventName, in_v3: Mapping[str, object] = {}, **data: object) -> None:
+    def emit(self, name: EventName, in_v3: Mapping[str, object] = {}, **data: object) -> None:
         """Send an event. ``in_v3``: what is different for clients of API v3, besides ids."""
         if self._listener is not None:
             self._listener(name, data)
@@ -205,6 +203,7 @@ class EventHub(PathObserver):
         seen = self._sessions()
         while True:
             await asyncio.sleep(POLL_SECONDS)
+            await self._media_server.refresh()
             now = self._sessions()
             self._emit_changes(seen, now)
             seen = now
@@ -219,11 +218,11 @@ class EventHub(PathObserver):
     def _emit_changes(self, old: Seen, new: Seen) -> None:
         for (collection, session), state in new.items():
             if (collection, session) not in old:
-                self._emit(EventName.SESSION_CREATED, collection=collection, id=session, state=state)
+                self.emit(EventName.SESSION_CREATED, collection=collection, id=session, state=state)
             elif old[collection, session] != state:
-                self._emit(EventName.SESSION_CHANGED, collection=collection, id=session, state=state)
+                self.emit(EventName.SESSION_CHANGED, collection=collection, id=session, state=state)
         for collection, session in old.keys() - new.keys():
-            self._emit(EventName.SESSION_CLOSED, collection=collection, id=session)
+            self.emit(EventName.SESSION_CLOSED, collection=collection, id=session)
 
 
 def _event(name: EventName, data: Mapping[str, object]) -> bytes:

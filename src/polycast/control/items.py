@@ -10,10 +10,8 @@ from typing import Annotated, Any
 from msgspec import Meta, Struct
 
 from polycast.config import path_to_jsonable
+from polycast.control.contract import LiveTrack, Path, Traffic
 from polycast.control.settings import ChangeSource, Settings
-from polycast.control.traffic import Traffic
-from polycast.hub.live_track import LiveTrack
-from polycast.hub.path import Path
 from polycast.hub.retry import Failure
 from polycast.hub.stats import Reference
 from polycast.items import (

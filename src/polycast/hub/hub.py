@@ -6,13 +6,11 @@ import asyncio
 from collections.abc import Callable, Iterator, Mapping
 
 from polycast.config.diff import restarts_path
-from polycast.config.names import check_path_name, compile_path_pattern
 from polycast.config.path_schema import PathConfiguration
-from polycast.config.re2 import Pattern
-from polycast.errors import ConfigurationError
 from polycast.hub.access import AccessControl
 from polycast.hub.access_request import AccessRequest, Action
-from polycast.hub.errors import InvalidPathName, PathError, PathNotConfigured
+from polycast.hub.entries import PathEntries
+from polycast.hub.errors import PathError, PathNotConfigured
 from polycast.hub.path import Path, PathEntry, PathObserver, Source, notify_observers
 from polycast.hub.relay import PathRelay
 from polycast.hub.slate import Slate
@@ -49,8 +47,7 @@ class Hub:
         self._make_source = make_source
         self._pull_redirection = make_fallback
         self._make_slate = make_slate
-        self._exact: dict[str, PathEntry] = {}
-        self._patterns: list[tuple[Pattern, PathEntry]] = []
+        self._entries = PathEntries()
         self._paths: dict[str, Path] = {}
         self.access = access
         self.observers: list[PathObserver] = []
@@ -71,18 +68,10 @@ class Hub:
         readers, also if another entry applies to them from now on; the others are closed, and created again if they are
         configured by name.
         """
-        self._exact = {}
-        self._patterns = []
-        for name, configuration in entries.items():
-            entry = PathEntry(name, configuration, packet_sizes)
-            pattern = compile_path_pattern(name)
-            if pattern is None:
-                self._exact[name] = entry
-            else:
-                self._patterns.append((pattern, entry))
+        self._entries.configure(entries, packet_sizes)
         for path in list(self._paths.values()):
             try:
-                entry, groups = self._entry_of(path.name)
+                entry, groups = self._entries.entry_of(path.name)
             except PathNotConfigured:
                 self._close(path, "the path was removed from the configuration")
                 continue
@@ -92,7 +81,7 @@ class Hub:
             else:
                 path.reconfigure(entry, groups)
                 self._on_unused(path)
-        for name, entry in self._exact.items():
+        for name, entry in self._entries.exact.items():
             if name not in self._paths:
                 self._create(name, entry, ())
 
@@ -102,25 +91,11 @@ class Hub:
         An exact entry wins; then the first matching expression in the order of the file. Raises InvalidPathName or
         PathNotConfigured.
         """
-        try:
-            check_path_name(name)
-        except ConfigurationError as error:
-            raise InvalidPathName(f"invalid path name: {error} ({name})") from None
-        return self._entry_of(name)
-
-    def _entry_of(self, name: str) -> tuple[PathEntry, tuple[str, ...]]:
-        entry = self._exact.get(name)
-        if entry is not None:
-            return entry, ()
-        for pattern, pattern_entry in self._patterns:
-            match = pattern.search(name)
-            if match is not None:
-                return pattern_entry, tuple(group or "" for group in match.groups())
-        raise PathNotConfigured(name)
+        return self._entries.find(name)
 
     def is_named(self, name: str) -> bool:
         """Whether the configuration has an entry for exactly this path."""
-        return name in self._exact
+        return name in self._entries.exact
 
     async def authorize(self, request: AccessRequest) -> str:
         """Return the name of the user if the client is allowed.
@@ -200,7 +175,7 @@ class Hub:
 
     def _on_unused(self, path: Path) -> None:
         # A path configured by name stays; one that an expression matched is removed with its last user.
-        if path.name not in self._exact and path.is_unused and self._paths.get(path.name) is path:
+        if path.name not in self._entries.exact and path.is_unused and self._paths.get(path.name) is path:
             self._close(path, "not in use")
 
     def _close(self, path: Path, reason: str) -> None:

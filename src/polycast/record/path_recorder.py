@@ -19,6 +19,7 @@ from polycast.media.timebase import NANOSECONDS, WallTime
 from polycast.media.track import Track, describe_tracks
 from polycast.record.disk import Disk
 from polycast.record.memory import Entry, RecordingMemory
+from polycast.record.numbers import RecordingNumbers
 from polycast.record.packagers import FORMATS, SegmentStart, choose_tracks
 from polycast.record.segmenter import Arrival, Segmenter, SegmenterOptions
 from polycast.record.store import SegmentStore
@@ -106,6 +107,23 @@ class PathRecorder(FrameReader):
         )
         self.path.attach_reader(self, stream)
         return segmenter
+
+    @property
+    def numbers(self) -> RecordingNumbers | None:
+        """None if nothing is recorded."""
+        writer, segmenter = self.writer, self.segmenter
+        if segmenter is None:
+            return None
+        counters = segmenter.counters
+        return RecordingNumbers(
+            path=self.path.name,
+            written_bytes=writer.counters.written,
+            segments=writer.counters.segments,
+            queued_bytes=writer.queued,
+            dropped_frames=counters.dropped,
+            discarded_frames=counters.late + counters.invalid,
+            errors=writer.counters.errors,
+        )
 
     def reference(self) -> Reference:
         return Reference("recorder")

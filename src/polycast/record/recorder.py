@@ -15,6 +15,7 @@ from polycast.record.cleaner import Cleaner
 from polycast.record.disk import Disk
 from polycast.record.entries import store_of
 from polycast.record.memory import RecordingMemory
+from polycast.record.numbers import DiskNumbers, RecordingNumbers
 from polycast.record.path_recorder import PathRecorder
 
 CLOSE_SECONDS: Final = 5.0
@@ -57,10 +58,14 @@ class Recorder(PathObserver):
         """The recordings that run."""
         return self._recordings.values()
 
-    @property
-    def disks(self) -> Iterable[Disk]:
-        """The threads that write, with their directories."""
-        return self._disks.values()
+    def recording_numbers(self) -> list[RecordingNumbers]:
+        """Return the numbers of the recordings that run."""
+        found = (recording.numbers for recording in self._recordings.values())
+        return [numbers for numbers in found if numbers is not None]
+
+    def disk_numbers(self) -> list[DiskNumbers]:
+        """Return the numbers of the directories that are written to."""
+        return [DiskNumbers(disk.root, disk.free, disk.queued) for disk in self._disks.values()]
 
     @property
     def open_files(self) -> frozenset[str]:

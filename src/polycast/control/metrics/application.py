@@ -16,12 +16,11 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
 from polycast.config.dialects.registry import LEGACY, MEDIAMTX, POLYCAST
-from polycast.control.contract import MediaServer
+from polycast.control.contract import MediaServer, Traffic
 from polycast.control.lag import LoopLag
 from polycast.control.metrics import legacy, mediamtx, own
 from polycast.control.metrics.exposition import Page, Pauses, Writer
 from polycast.control.metrics.sources import Sources
-from polycast.control.traffic import Traffic
 from polycast.control.v3.answers import on_http_error
 
 if TYPE_CHECKING:

@@ -10,11 +10,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain
 from typing import Any, Final
 
-from polycast.control.contract import SessionServer
+from polycast.control.contract import Path, SessionServer
 from polycast.control.metrics.exposition import Family, Group, Page, Row, Table
 from polycast.control.metrics.sources import Sources, state_of
 from polycast.control.v3.state import describe_items, path_traffic
-from polycast.hub.path import Path
 from polycast.items import Column, MetricBlock
 
 _PATHS: Final = "paths"

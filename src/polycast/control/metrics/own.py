@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Final, NamedTuple
@@ -10,12 +9,11 @@ from typing import Final, NamedTuple
 from msgspec import Struct
 
 from polycast import _version
+from polycast.control.contract import Stream
 from polycast.control.items import PathItem
 from polycast.control.metrics.exposition import Family, Row, Table
 from polycast.control.metrics.sources import Sources
-from polycast.hub.stream import Stream
 from polycast.items import Metric, SessionItem, metrics_of
-from polycast.net.udp import drops_of
 
 
 class Part(NamedTuple):
@@ -28,17 +26,20 @@ class Part(NamedTuple):
 
 def tables(sources: Sources) -> Iterator[Table]:
     """Yield all tables."""
-    for part in parts(server.item for server in sources.servers()):
+    has_workers = bool(sources.media_server.workers)
+    for part in parts((server.item for server in sources.servers()), has_workers=has_workers):
         yield Table(part.labels, part.families, part.rows(sources))
 
 
-def parts(items: Iterable[type[Struct]]) -> Iterator[Part]:
-    """Yield all metrics of servers with these items."""
+def parts(items: Iterable[type[Struct]], *, has_workers: bool = False) -> Iterator[Part]:
+    """Yield all metrics of servers with these items, and those of workers."""
     yield _PATHS
     yield _DISCARDS
     yield _sessions(items)
     yield from _RECORDINGS
     yield from _OTHERS
+    if has_workers:
+        yield _WORKERS
 
 
 def _family(of: str, metric: Metric) -> Family:
@@ -140,26 +141,22 @@ def _sessions(items: Iterable[type[Struct]]) -> Part:
 
 
 def _recording_rows(sources: Sources) -> Iterator[Row]:
-    # A copy, because the loop does other work between the rows.
-    for recording in tuple(sources.media_server.recorder.recordings):
-        writer, segmenter = recording.writer, recording.segmenter
-        if segmenter is not None:
-            counters = segmenter.counters
-            yield (
-                (recording.path.name,),
-                (
-                    writer.counters.written,
-                    writer.counters.segments,
-                    writer.queued,
-                    counters.dropped,
-                    counters.late + counters.invalid,
-                    writer.counters.errors,
-                ),
-            )
+    for recording in sources.media_server.recorder.recording_numbers():
+        yield (
+            (recording.path,),
+            (
+                recording.written_bytes,
+                recording.segments,
+                recording.queued_bytes,
+                recording.dropped_frames,
+                recording.discarded_frames,
+                recording.errors,
+            ),
+        )
 
 
 def _disk_rows(sources: Sources) -> Iterator[Row]:
-    return (((disk.root,), (disk.free, disk.queued)) for disk in tuple(sources.media_server.recorder.disks))
+    return (((disk.root,), (disk.free, disk.queued)) for disk in sources.media_server.recorder.disk_numbers())
 
 
 def _deletions(sources: Sources) -> Iterator[Row]:
@@ -225,13 +222,31 @@ def _loop(sources: Sources) -> Iterator[Row]:
     yield (), (sources.lag.last, sources.lag.maximum)
 
 
-def _datagrams(_: Sources) -> Iterator[Row]:
-    yield (), (drops_of(asyncio.get_running_loop()).datagrams,)
+def _datagrams(sources: Sources) -> Iterator[Row]:
+    yield (), (sources.media_server.dropped_datagrams,)
 
 
 def _cipher(sources: Sources) -> Iterator[Row]:
     meter = sources.media_server.hub.cipher_meter
     yield (), (meter.packets, meter.seconds)
+
+
+def _workers(sources: Sources) -> Iterator[Row]:
+    for worker in sources.media_server.workers:
+        yield (str(worker.number),), (worker.lag, worker.longest_lag, worker.cpu_seconds, worker.memory)
+
+
+_WORKERS: Final = Part(
+    ("worker",),
+    [
+        Family("polycast_worker_event_loop_lag_seconds", "By how much a timer of a worker's event loop was late."),
+        Family("polycast_worker_event_loop_lag_max_seconds", "The longest lag of the last minute."),
+        Family("polycast_worker_cpu_seconds_total", "CPU time that a worker has used, in user and system mode.", True),
+        Family("polycast_worker_resident_memory_bytes", "Memory of a worker."),
+    ],
+    _workers,
+)
+"""Only with several workers; the metrics of the process are those of the supervisor."""
 
 
 def _version_row(_: Sources) -> Iterator[Row]:

@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from polycast.control.contract import MediaServer, SessionServer
+from polycast.control.contract import MediaServer, Path, SessionServer, Traffic
 from polycast.control.lag import LoopLag
-from polycast.control.traffic import Traffic
-from polycast.hub.path import Path
 
 
 class Sources(NamedTuple):

@@ -20,7 +20,7 @@ from polycast.config.dialects.views import view_of
 from polycast.config.edits import Edit
 from polycast.config.path_schema import PathConfiguration
 from polycast.config.schema import Configuration
-from polycast.control.contract import MediaServer, SessionServer
+from polycast.control.contract import MediaServer, Path, SessionServer, Traffic
 from polycast.control.errors import RequestError
 from polycast.control.event_stream import event_response
 from polycast.control.events import EventHub
@@ -28,12 +28,10 @@ from polycast.control.openapi_parts import Collection
 from polycast.control.requests import read_map
 from polycast.control.routing import Endpoint, name_in, routes_of
 from polycast.control.settings import MakeEdit
-from polycast.control.traffic import Traffic
 from polycast.control.v3 import configuration, openapi, recordings, state
 from polycast.control.v3.answers import checked_id, json_answer, ok, on_http_error, on_request_error, page_of, parsed_id
 from polycast.control.v3.items import InfoFields, PathFields, fields_of
 from polycast.hub.errors import PathError
-from polycast.hub.path import Path
 from polycast.items import ForwardItem
 
 

@@ -9,9 +9,8 @@ from typing import Any, Final
 import msgspec
 
 from polycast.config.redact import redact_query
-from polycast.control.contract import MediaServer, SessionServer
+from polycast.control.contract import MediaServer, Path, SessionServer, Traffic
 from polycast.control.ids import universal_id
-from polycast.control.traffic import Traffic
 from polycast.control.v3.configuration import shown_name
 from polycast.control.v3.items import (
     ConnectionFields,
@@ -24,7 +23,6 @@ from polycast.control.v3.items import (
     types_of_collections,
 )
 from polycast.control.v3.tracks import describe_track, label_of
-from polycast.hub.path import Path
 from polycast.hub.stats import Reference
 from polycast.items import SessionItem
 
