@@ -30,8 +30,12 @@ def run_feed(
     send_frame: SendFrame,
     start: dict[str, Any] | None = None,
     media: Media | None = None,
+    finish: Callable[[int], None] | None = None,
 ) -> None:
-    """Send frames from the command "start" to "stop", then keep everything open until the process is terminated."""
+    """Send frames from the command "start" to "stop", then keep everything open until the process is terminated.
+
+    ``finish`` is called after the last frame, with the number of the next one.
+    """
     if media is None:
         media = SyntheticStream()
     if start is None:
@@ -68,4 +72,6 @@ def run_feed(
             )
             latest = 0.0
             if command == "stop":
+                if finish is not None:
+                    finish(number)
                 connection.recv()  # blocks until the process is terminated

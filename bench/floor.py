@@ -1,5 +1,6 @@
 """What the kernel alone costs: bare loops that send the same frames to the same number of sockets."""
 
+import secrets
 import socket
 import struct
 import time
@@ -8,6 +9,7 @@ from functools import partial
 from itertools import groupby
 from multiprocessing.connection import Connection
 
+from cryptography.hazmat.primitives.ciphers import Cipher, CipherContext, algorithms, modes
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from bench.feed import Media, run_feed
@@ -66,6 +68,15 @@ def send_srtp(connection: Connection, stream_count: int, reader_count: int) -> N
     """Worker: AES-128-GCM of each packet for each destination into one buffer, and one segmented send of that."""
     keys = [AESGCM(AESGCM.generate_key(128)) for _ in range(reader_count)]
     _run_udp(connection, stream_count, reader_count, partial(_send_encrypted, keys))
+
+
+def send_counter_mode(connection: Connection, stream_count: int, reader_count: int) -> None:
+    """Worker: AES-128 in counter mode of each packet for each destination into one buffer, and one segmented send of
+    that."""
+    ciphers = [
+        Cipher(algorithms.AES(secrets.token_bytes(16)), modes.CTR(bytes(16))).encryptor() for _ in range(reader_count)
+    ]
+    _run_udp(connection, stream_count, reader_count, partial(_send_in_counter_mode, ciphers))
 
 
 def read_tcp(connection: Connection, port: int, reader_count: int) -> None:
@@ -156,6 +167,29 @@ def _send_encrypted(
         for places, data, ancillary in runs:
             for header, payload, place in places:
                 encrypt_into(header, payload, header, place)
+            sendmsg(data, ancillary, 0, destination)
+
+
+def _send_in_counter_mode(
+    ciphers: list[CipherContext], sender: socket.socket, destinations: list[tuple[str, int]], frame: Frame
+) -> None:
+    runs = []
+    for run in _runs_of_equal_size(frame.datagrams):
+        buffer = memoryview(bytearray(b"".join(run)))
+        places = []
+        start = 0
+        for number, packet in enumerate(run):
+            end = start + len(packet)
+            places.append((number.to_bytes(16, "big"), packet[RTP_HEADER_SIZE:], buffer[start + RTP_HEADER_SIZE : end]))
+            start = end
+        runs.append((places, [buffer], [(socket.IPPROTO_UDP, _UDP_SEGMENT, struct.pack("H", len(run[0])))]))
+    sendmsg = sender.sendmsg
+    for cipher, destination in zip(ciphers, destinations, strict=False):
+        reset_nonce, update_into = cipher.reset_nonce, cipher.update_into
+        for places, data, ancillary in runs:
+            for nonce, payload, place in places:
+                reset_nonce(nonce)
+                update_into(payload, place)
             sendmsg(data, ancillary, 0, destination)
 
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bench import srt_load
 from bench.certificate import write_certificate
 from bench.server import (
     CORES_ARE_SEPARATE,
@@ -46,6 +47,11 @@ _LOW_LATENCY = (
     "hlsServerKey: {directory}/server.key\nhlsServerCert: {directory}/server.crt\npaths:\n  all:\n"
 )
 
+_SRT = (
+    "rtspAddress: 127.0.0.1:{port}\nprotocols: [tcp]\nrtmpDisable: yes\nhlsDisable: yes\n"
+    "srt: yes\nsrtAddress: 127.0.0.1:{second_port}\npaths:\n  all:\n"
+)
+
 SETTINGS = {
     "rtsp": (
         "rtspAddress: 127.0.0.1:{port}\nrtpAddress: 127.0.0.1:{rtp}\nrtcpAddress: 127.0.0.1:{rtcp}\n"
@@ -56,6 +62,8 @@ SETTINGS = {
         "rtspAddress: 127.0.0.1:{port}\nprotocols: [tcp]\nrtmpDisable: yes\nhlsDisable: yes\nwebrtc: yes\n"
         "webrtcAddress: 127.0.0.1:{second_port}\nwebrtcLocalUDPAddress: 127.0.0.1:{rtp}\npaths:\n  all:\n"
     ),
+    "srt": _SRT,
+    "srt-aes": _SRT + f"    srtReadPassphrase: {srt_load.PASSPHRASE}\n",
     "hls": (
         "rtspAddress: 127.0.0.1:{port}\nprotocols: [tcp]\nrtmpDisable: yes\nhlsAddress: 127.0.0.1:{second_port}\n"
         "hlsVariant: fmp4\nhlsAlwaysRemux: yes\npaths:\n  all:\n"

@@ -10,20 +10,28 @@ import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
+from bench import srt_load
 from bench.measure import SETTINGS, Setup, Subject
 from bench.server import HOST
 
 MEDIAMTX = "MEDIAMTX"
 RTSP_SIMPLE_SERVER = "RTSP_SIMPLE_SERVER"
 
-PROTOCOLS = frozenset({"rtsp", "rtmp"})
+PREDECESSOR_PROTOCOLS = frozenset({"rtsp", "rtmp"})
+MEDIAMTX_PROTOCOLS = PREDECESSOR_PROTOCOLS | {"srt", "srt-aes"}
 """Their HLS playlists have other names and other links than the viewers of the benchmark follow."""
 
+_MEDIAMTX_SRT = (
+    f"rtspAddress: {HOST}:{{port}}\nrtspTransports: [tcp]\nrtmp: no\nhls: no\nwebrtc: no\n"
+    f"srt: yes\nsrtAddress: {HOST}:{{second_port}}\npaths:\n  all_others:\n"
+)
 _MEDIAMTX_SETTINGS = {
     "rtsp": (
         f"rtspAddress: {HOST}:{{port}}\nrtpAddress: {HOST}:{{rtp}}\nrtcpAddress: {HOST}:{{rtcp}}\n"
         "rtspTransports: [udp, tcp]\nrtmp: no\nhls: no\nwebrtc: no\nsrt: no\npaths:\n  all_others:\n"
     ),
+    "srt": _MEDIAMTX_SRT,
+    "srt-aes": _MEDIAMTX_SRT + f"    srtReadPassphrase: {srt_load.PASSPHRASE}\n",
     "rtmp": (f"rtmpAddress: {HOST}:{{port}}\nrtsp: no\nhls: no\nwebrtc: no\nsrt: no\npaths:\n  all_others:\n"),
 }
 
@@ -39,12 +47,14 @@ def find_peers(environment: Mapping[str, str] = os.environ) -> list[Subject]:
     if mediamtx is not None:
         # Older releases refuse unknown keys, but ignore such a variable.
         environment_of_it = {"MTX_MOQ": "no"}
-        peers.append(Subject("MediaMTX", [mediamtx, "{config}"], _configure_mediamtx, environment_of_it, PROTOCOLS))
+        peers.append(
+            Subject("MediaMTX", [mediamtx, "{config}"], _configure_mediamtx, environment_of_it, MEDIAMTX_PROTOCOLS)
+        )
     predecessor = _executable(environment, RTSP_SIMPLE_SERVER)
     if predecessor is not None:
         # Polycast has the settings of this server.
         command = [predecessor, "{config}"]
-        peers.append(Subject("rtsp-simple-server", command, _configure_predecessor, protocols=PROTOCOLS))
+        peers.append(Subject("rtsp-simple-server", command, _configure_predecessor, protocols=PREDECESSOR_PROTOCOLS))
     return peers
 
 

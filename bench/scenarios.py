@@ -4,7 +4,19 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-from bench import floor, hls_files, hls_floor, hls_load, hls_load_h2, nginx, relay, rtmp_load, rtsp_load, webrtc_load
+from bench import (
+    floor,
+    hls_files,
+    hls_floor,
+    hls_load,
+    hls_load_h2,
+    nginx,
+    relay,
+    rtmp_load,
+    rtsp_load,
+    srt_load,
+    webrtc_load,
+)
 from bench.measure import WARM_UP, Measurement, Subject
 
 
@@ -57,6 +69,8 @@ PROTOCOLS = {
     "rtsp": Protocol(rtsp_load.publish, rtsp_load.read),
     "rtmp": Protocol(rtmp_load.publish, rtmp_load.read, (nginx.find,)),
     "webrtc": Protocol(webrtc_load.publish, webrtc_load.read),
+    "srt": Protocol(srt_load.publish, srt_load.read),
+    "srt-aes": Protocol(srt_load.publish, srt_load.read_encrypted),
     "hls": Protocol(hls_load.publish_plain, hls_load.read_plain, (hls_files.find_plain,), warm_up=5.0),
     "hls-ll": Protocol(
         hls_load.publish_low_latency, hls_load.read_low_latency, (hls_files.find_low_latency,), warm_up=5.0
@@ -70,12 +84,16 @@ FLOORS = {
     "sendto": Floor(floor.send_udp, floor.read_udp, needs_port=False),
     "segmented": Floor(floor.send_udp_segmented, floor.read_udp, needs_port=False),
     "AES-GCM, segmented": Floor(floor.send_srtp, floor.read_srtp, needs_port=False),
+    "AES-CTR, segmented": Floor(floor.send_counter_mode, floor.read_srtp, needs_port=False),
     "TLS requests": Floor(hls_floor.serve, hls_floor.read, needs_port=True),
 }
 
 NOTHING_LOST = Target("lost_packets", 0)
+SRT_DELAY = Target("delay_p99_ms", 175)
+"""The receiver's delay of 120 ms, and a frame: one of MPEG-TS ends where the next one begins."""
 RATIO = Target("ratio", 1.8)
 UDP_FLOORS = ("sendto", "segmented")
+COUNTER_FLOOR = ("AES-CTR, segmented",)
 CIPHER_FLOOR = ("AES-GCM, segmented",)
 
 SCENARIOS = (
@@ -99,6 +117,13 @@ SCENARIOS = (
     Scenario("webrtc-1", "webrtc", "udp", 1, 1, CIPHER_FLOOR, (NOTHING_LOST,)),
     Scenario("webrtc-100", "webrtc", "udp", 1, 100, CIPHER_FLOOR, (NOTHING_LOST, Target("delay_p99_ms", 10))),
     Scenario("webrtc-500", "webrtc", "udp", 1, 500, CIPHER_FLOOR, (NOTHING_LOST, Target("cpu_per_gigabit", 0.30))),
+    Scenario("srt-1", "srt", "udp", 1, 1, ("segmented",), (NOTHING_LOST,)),
+    Scenario("srt-100", "srt", "udp", 1, 100, ("segmented",), (NOTHING_LOST, SRT_DELAY)),
+    Scenario("srt-500", "srt", "udp", 1, 500, ("segmented",), (NOTHING_LOST, Target("cpu_per_gigabit", 0.20))),
+    Scenario("srt-aes-1", "srt-aes", "udp", 1, 1, COUNTER_FLOOR, (NOTHING_LOST,)),
+    Scenario("srt-aes-100", "srt-aes", "udp", 1, 100, COUNTER_FLOOR, (NOTHING_LOST, SRT_DELAY)),
+    Scenario("srt-aes-500", "srt-aes", "udp", 1, 500, COUNTER_FLOOR, (NOTHING_LOST, Target("cpu_per_gigabit", 0.35))),
+    Scenario("srt-streams-100", "srt", "udp", 100, 100, ("segmented",), (NOTHING_LOST,)),
     Scenario("hls-200", "hls", "tcp", 1, 200, (), (NOTHING_LOST,)),
     Scenario("hls-ll-100", "hls-ll", "tcp", 1, 100, ("TLS requests",), (NOTHING_LOST, Target("delay_p99_ms", 20))),
     Scenario("hls-ll-1000", "hls-ll", "tcp", 1, 1000, ("TLS requests",), (NOTHING_LOST, Target("delay_p99_ms", 20))),

@@ -5,6 +5,7 @@ Sampled readers, spread evenly, parse everything; their arrival times are the ke
 does not count as delay.
 """
 
+import math
 import select
 import socket
 import struct
@@ -24,6 +25,9 @@ STREAM_REST = (
 QUIET = 0.4  # seconds without a byte after which everything counts as arrived
 DRAIN_LIMIT = 10.0  # seconds
 KEEPALIVE_INTERVAL = 20.0  # seconds
+ACKNOWLEDGEMENT_INTERVAL = (
+    0.01  # seconds between two acknowledgements of a reader (draft-sharabayko-srt-01 section 3.2.4)
+)
 BUFFER_SIZE = 1 << 20
 DATAGRAM_RECEIVE_SIZE = 16  # bytes copied of a datagram that is only counted
 RECEIVE_BUFFER = 4 << 20  # bytes of SO_RCVBUF of a UDP reader: several key frames
@@ -36,6 +40,16 @@ class Sample(Protocol):
     def result(self) -> Any: ...
 
     def feed(self, data: memoryview, arrival_ns: int) -> None: ...
+
+
+class Acknowledger(Protocol):
+    """Answers of a reader to a sender that waits for them."""
+
+    def take(self, datagram: bytearray) -> bool:
+        """Take the start of a received datagram; return whether it carries media. Others are not counted."""
+
+    def send(self) -> None:
+        """Called in short intervals."""
 
 
 _SO_MEMINFO = 55
@@ -54,6 +68,14 @@ class Reader:
     """Data received together with the last response."""
     keepalive: Callable[[], None] | None = None
     keep_open: list[socket.socket] = field(default_factory=list)
+    acknowledger: Acknowledger | None = None
+
+    def receive_media(self, buffer: bytearray, size: int, flags: int) -> int:
+        """`recv_into` of a reader that acknowledges; raises BlockingIOError for a datagram that is not counted."""
+        received = self.media.recv_into(buffer, size, flags)
+        if self.acknowledger is not None and not self.acknowledger.take(buffer):
+            raise BlockingIOError
+        return received
 
     @property
     def is_datagram(self) -> bool:
@@ -95,16 +117,21 @@ class Sink:
                 sample.feed(memoryview(reader.first_bytes), time.monotonic_ns())
                 self._sampled[descriptor] = (reader, sample)
             else:
-                self._receive[descriptor] = reader.media.recv_into
+                self._receive[descriptor] = (
+                    reader.media.recv_into if reader.acknowledger is None else reader.receive_media
+                )
             self._epoll.register(descriptor, select.EPOLLIN)
 
     def run(self) -> None:
         """Read until the command "finish", then until nothing more arrives."""
         next_keepalive = time.monotonic() + KEEPALIVE_INTERVAL
+        acknowledgers = [reader.acknowledger for reader in self._readers if reader.acknowledger is not None]
+        next_acknowledgement = time.monotonic() if acknowledgers else math.inf
         finish: dict[str, Any] | None = None
         drain_deadline = 0.0
         while True:
-            quiet = not self._read_once(QUIET if finish else 1.0)
+            patience = ACKNOWLEDGEMENT_INTERVAL if acknowledgers else 1.0
+            quiet = not self._read_once(QUIET if finish else patience)
             if self._command_waits:
                 self._command_waits = False
                 command = self._connection.recv()
@@ -116,6 +143,10 @@ class Sink:
             if finish is not None and (quiet or time.monotonic() > drain_deadline):
                 self._connection.send(self._results(finish["from_ns"], finish["to_ns"]))
                 return
+            if time.monotonic() > next_acknowledgement:
+                next_acknowledgement = time.monotonic() + ACKNOWLEDGEMENT_INTERVAL
+                for acknowledger in acknowledgers:
+                    acknowledger.send()
             if time.monotonic() > next_keepalive:
                 next_keepalive += KEEPALIVE_INTERVAL
                 for reader in self._readers:
@@ -159,6 +190,8 @@ class Sink:
         reader, sample = self._sampled[descriptor]
         received, ancillary, _flags, _address = reader.media.recvmsg_into([self._buffer], 128)
         now = time.monotonic_ns()
+        if reader.acknowledger is not None and not reader.acknowledger.take(self._buffer):
+            raise BlockingIOError
         sample.feed(self._view[:received], arrival_time(ancillary, now))
         return received
 

@@ -28,7 +28,7 @@ def test_what_is_not_there_is_told() -> None:
 
 @pytest.mark.parametrize("protocol", ["rtsp", "rtmp"])
 def test_both_servers_are_configured(protocol: str, tmp_path: Path) -> None:
-    from bench.measure import Setup
+    from bench.measure import SETTINGS, Setup
     from bench.peers import find_peers
 
     program = tmp_path / "server"
@@ -41,6 +41,10 @@ def test_both_servers_are_configured(protocol: str, tmp_path: Path) -> None:
     assert mediamtx.configuration is not None
     assert predecessor.configuration is not None
     assert f"{protocol}Address: 127.0.0.1:5000\n" in mediamtx.configuration(setup)
+    # It is enabled in one protocol only, and asked for the same passphrase as we are.
+    encrypted = mediamtx.configuration(Setup("srt-aes", 5000, 5001, 6000, str(tmp_path)))
+    assert "srtAddress: 127.0.0.1:5001\n" in encrypted
+    assert SETTINGS["srt-aes"].rpartition("srtReadPassphrase: ")[2] == encrypted.rpartition("srtReadPassphrase: ")[2]
     # The settings of the older server are ours.
     file = tmp_path / "server.yml"
     file.write_text(predecessor.configuration(setup))

@@ -58,7 +58,7 @@ def test_data_is_split_into_datagrams(packets: int, per_datagram: int, first: in
     sequence, pieces = first, []
     for datagrams in split(data, 188 * per_datagram):
         assert datagrams.count <= MAXIMUM_COUNT
-        written = bytes(datagrams.write_headers(sequence, 0xC0000000, sequence + 1, 1 << 33 | 5, 0x1234))
+        written = bytes(datagrams.write_headers(sequence, 0xC0000000 | sequence + 1, 1 << 33 | 5, 0x1234))
         for index in range(datagrams.count):
             datagram = written[index * datagrams.segment_size : (index + 1) * datagrams.segment_size]
             assert HEADER.unpack_from(datagram) == (

@@ -45,9 +45,9 @@ def parse_acknowledgement(packet: bytes) -> Report | None:
     (position,) = WORD.unpack_from(packet, HEADER_SIZE)
     if size < _SMALL_SIZE:
         return Report(position & SEQUENCE_MASK)
-    position, round_trip, variation, room, _, capacity, _ = _FULL.unpack_from(
-        packet[HEADER_SIZE : HEADER_SIZE + _FULL.size].ljust(_FULL.size, b"\0")
-    )
+    if size < _FULL.size:
+        packet = packet.ljust(HEADER_SIZE + _FULL.size, b"\0")
+    position, round_trip, variation, room, _, capacity, _ = _FULL.unpack_from(packet, HEADER_SIZE)
     return Report(position & SEQUENCE_MASK, room, round_trip * 1e-6, variation * 1e-6, capacity)
 
 

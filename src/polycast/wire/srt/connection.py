@@ -33,7 +33,7 @@ from polycast.wire.srt.packet import (
 )
 from polycast.wire.srt.receiver import Receiver
 from polycast.wire.srt.round_trip import RoundTrip
-from polycast.wire.srt.sender import Encryption, Output, Sender
+from polycast.wire.srt.sender import Output, Sender
 
 KEEP_ALIVE_SECONDS: Final = 1.0
 """Seconds without a packet to the peer after which a keep-alive is sent (section 3.2.3)."""
@@ -184,6 +184,7 @@ class Connection:
 
     def _on_data(self, number: int, word: int, timestamp: int, data: bytes, now: float) -> None:
         receiver, counters = self.receiver, self.arrived
+        self._times.due = None
         size = len(data) - HEADER_SIZE
         if word & RETRANSMITTED:
             counters.retransmitted_packets += 1
@@ -212,7 +213,9 @@ class Connection:
         kind = control_kind(first)
         if kind == ControlType.ACK:
             self._on_ack(information, data, now)
-        elif kind == ControlType.ACKACK:
+            return
+        self._times.due = None
+        if kind == ControlType.ACKACK:
             if self._acknowledgements.on_ackack(information, now):
                 self.receiver.clock.sample(timestamp, now, self.round_trip.time)
         elif kind == ControlType.NAK:
@@ -229,16 +232,18 @@ class Connection:
             self._on_key_message(first & 0xFFFF, data[HEADER_SIZE:], now)
 
     def _on_ack(self, number: int, data: bytes, now: float) -> None:
-        report = parse_acknowledgement(data)
-        if report is None or not self.sender.acknowledge(report.position, now):
+        report, sender = parse_acknowledgement(data), self.sender
+        if report is None or not sender.acknowledge(report.position, now):
             self.arrived.invalid_packets += 1
             return
         self.sent.acks += 1
         if report.room is not None:
-            self.sender.window = max(_SMALLEST_WINDOW, min(self.parameters.window, report.room))
+            sender.window = max(_SMALLEST_WINDOW, min(self.parameters.window, report.room))
             self.round_trip.report(report.round_trip, report.variation)
             self.measured.link_capacity = report.link_capacity
             self._send_control(ControlType.ACKACK, now, number)
+        if sender.waiting:
+            self._times.due = None
 
     def _on_nak(self, ranges: Sequence[Range], now: float) -> None:
         output, dropped = self.sender.retransmit(ranges, now)
@@ -269,9 +274,13 @@ class Connection:
         the rest goes out later if it cannot be sent now."""
         if self.state is not State.OPEN:
             return []
-        output = self.sender.send(datagrams, self.timestamp(now), self._encryption, now)
-        if self.parameters.keys is not None:
+        keys = self.parameters.keys
+        encryption = keys.encryption if keys is not None else None
+        output = self.sender.send(datagrams, self.timestamp(now), encryption, now)
+        if keys is not None:
             self._count_encrypted(datagrams.count, now)
+        if self.sender.waiting:
+            self._times.due = None
         self._times.on_media(now)
         return output
 
@@ -285,17 +294,13 @@ class Connection:
         output, self._output = self._output, []
         return output
 
-    @property
-    def _encryption(self) -> Encryption | None:
-        keys = self.parameters.keys
-        return keys.encryption if keys is not None else None
-
     def _count_encrypted(self, packets: int, now: float) -> None:
         keys = self.parameters.keys
         assert keys is not None
         keys.count_sent(packets)
         announcement = keys.announcement(now)
         if announcement is not None:
+            self._times.due = None
             self.sent.key_messages += 1
             self._send_control(ControlType.USER_DEFINED, now, body=announcement, subtype=ExtensionType.KEY_REQUEST)
 
@@ -320,8 +325,15 @@ class Connection:
 
     def next_timeout(self) -> float:
         """Return when `handle_timeout` is to be called; infinity for never."""
-        if self.state is State.CLOSED:
-            return math.inf
+        if self.state is not State.OPEN:
+            return math.inf if self.state is State.CLOSED else min(self._next_event(), self._drain_time())
+        due = self._times.due
+        if due is None:
+            due = self._times.due = self._next_event()
+        sender = self.sender
+        return min(due, sender.next_probe()) if sender.flight else due
+
+    def _next_event(self) -> float:
         times, keys = self._times, self.parameters.keys
         return min(
             self.receiver.next_delivery(),
@@ -332,7 +344,6 @@ class Connection:
             times.spoken + KEEP_ALIVE_SECONDS,
             times.heard + self.parameters.idle_seconds,
             times.housekeeping,
-            self._drain_time() if self.state is State.DRAINING else math.inf,
             keys.next_timeout() if keys is not None else math.inf,
         )
 
@@ -340,6 +351,7 @@ class Connection:
         """Do what is due."""
         if self.state is State.CLOSED:
             return
+        self._times.due = None
         receiver, sender, times = self.receiver, self.sender, self._times
         if now >= receiver.next_delivery():
             self._received += receiver.deliver(now)
@@ -353,7 +365,8 @@ class Connection:
             self.arrived.acks += 1
             self._send_control(ControlType.ACK, now, number, body)
         if now >= sender.next_waiting():
-            self._send_output(sender.send_waiting(self._encryption, now), now)
+            keys = self.parameters.keys
+            self._send_output(sender.send_waiting(keys.encryption if keys is not None else None, now), now)
         if now >= sender.next_probe():
             self._send_output(sender.probe(now), now)
         if self.parameters.keys is not None:
@@ -406,7 +419,7 @@ class Connection:
 class _Times:
     """When something happened last, or is to happen (monotonic seconds)."""
 
-    __slots__ = ("busy", "drained", "heard", "housekeeping", "media", "spoken")
+    __slots__ = ("busy", "drained", "due", "heard", "housekeeping", "media", "spoken")
 
     def __init__(self, now: float) -> None:
         self.heard = now
@@ -416,6 +429,9 @@ class _Times:
         self.media = -math.inf
         """Media was sent."""
         self.housekeeping = now + _HOUSEKEEPING_SECONDS
+        self.due: float | None = None
+        """Something is to be done then, or later, apart from what follows from packets that are on the way; None if
+        that has to be computed."""
         self.drained = math.inf
         """The end of the patience while draining."""
         self.busy = 0.0

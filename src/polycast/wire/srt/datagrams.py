@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import sys
-from array import array
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import Final
 
 from polycast.errors import LocalProtocolError
@@ -14,16 +13,19 @@ MAXIMUM_COUNT: Final = 48
 """Datagrams that are sent together: below 64 kB, the limit of one system call."""
 
 _WORD_SIZE: Final = 4
-_SWAPS: Final = sys.byteorder == "little"
+_HEADER_BITS: Final = HEADER_SIZE * 8
+
+Place = tuple[memoryview, memoryview]
+"""A payload, and where it is written when it is encrypted."""
 
 
 class Datagrams:
     """Consecutive datagrams of equal size (the last one may be shorter), whose headers are written for each receiver.
 
-    The buffer is shared, so what `address` returns is valid until its next call.
+    The buffers are shared, so what `write_headers` and `encrypt` return is valid until the next call.
     """
 
-    __slots__ = ("_buffer", "_words", "count", "payload_size", "segment_size", "size")
+    __slots__ = ("_encrypted", "_places", "_plain", "count", "payload_size", "segment_size", "size")
 
     def __init__(self, data: bytes, payload_size: int) -> None:
         self.payload_size = payload_size
@@ -33,38 +35,87 @@ class Datagrams:
         self.count = -(-len(data) // payload_size)
         self.size = len(data)
         """Bytes of all payloads."""
-        buffer = bytearray(len(data) + HEADER_SIZE * self.count)
+        plain = self._plain = _Buffer(len(data) + HEADER_SIZE * self.count, self.segment_size)
         position = HEADER_SIZE
         for offset in range(0, len(data), payload_size):
             piece = data[offset : offset + payload_size]
-            buffer[position : position + len(piece)] = piece
+            plain.data[position : position + len(piece)] = piece
             position += self.segment_size
-        self._buffer = memoryview(buffer)
-        self._words = self._buffer.cast("I")
+        self._encrypted: _Buffer | None = None
+        self._places: tuple[Place, ...] = ()
 
     def payload(self, index: int) -> memoryview:
         """Return one payload."""
         start = index * self.segment_size + HEADER_SIZE
-        return self._buffer[start : start + self.payload_size]
+        return self._plain.data[start : start + self.payload_size]
 
-    def write_headers(self, sequence: int, flags: int, message: int, timestamp: int, destination: int) -> memoryview:
-        """Write consecutive sequence and message numbers, and return the datagrams.
+    def write_headers(self, sequence: int, word: int, timestamp: int, destination: int) -> memoryview:
+        """Write the headers, and return the datagrams.
 
-        None of the numbers may wrap between the first and the last datagram.
+        ``word`` is the second one of the first header: flags, and the number of the message. This number and
+        ``sequence`` grow by one with each datagram; neither may wrap before the last one.
         """
-        words, step, count = self._words, self.segment_size // _WORD_SIZE, self.count
-        words[0::step] = _array(range(sequence, sequence + count))
-        words[1::step] = _array(range(flags | message, (flags | message) + count))
-        words[2::step] = _array((timestamp & TIME_MASK,)) * count
-        words[3::step] = _array((destination,)) * count
-        return self._buffer
+        self._plain.write_headers(_headers(self.count, sequence, word, timestamp, destination))
+        return self._plain.data
+
+    def encrypt(
+        self,
+        sequence: int,
+        word: int,
+        timestamp: int,
+        destination: int,
+        encrypt: Callable[[int, Sequence[Place]], None],
+    ) -> memoryview:
+        """Do the same with encrypted payloads: ``encrypt`` is told the first number, and writes them."""
+        if self._encrypted is None:
+            self._encrypted, self._places = self._make_places()
+        self._encrypted.write_headers(_headers(self.count, sequence, word, timestamp, destination))
+        encrypt(sequence, self._places)
+        return self._encrypted.data
+
+    def _make_places(self) -> tuple[_Buffer, tuple[Place, ...]]:
+        plain = self._plain.data
+        buffer = _Buffer(len(plain), self.segment_size)
+        starts = range(HEADER_SIZE, len(plain), self.segment_size)
+        pieces = [slice(start, start + self.payload_size) for start in starts]
+        return buffer, tuple((plain[piece], buffer.data[piece]) for piece in pieces)
 
 
-def _array(values: Sequence[int]) -> array[int]:
-    words = array("I", values)
-    if _SWAPS:
-        words.byteswap()
-    return words
+class _Buffer:
+    """The bytes of some datagrams, and where the words of their headers are."""
+
+    __slots__ = ("_words", "data")
+
+    def __init__(self, size: int, segment_size: int) -> None:
+        self.data = memoryview(bytearray(size))
+        words, step = self.data.cast("I"), segment_size // _WORD_SIZE
+        self._words = words[0::step], words[1::step], words[2::step], words[3::step]
+
+    def write_headers(self, headers: memoryview) -> None:
+        """Write headers, given as consecutive words."""
+        first, second, third, fourth = self._words
+        first[:] = headers[0::4]
+        second[:] = headers[1::4]
+        third[:] = headers[2::4]
+        fourth[:] = headers[3::4]
+
+
+def _headers(count: int, sequence: int, word: int, timestamp: int, destination: int) -> memoryview:
+    """Return headers as words in network byte order. They are computed at once, as the digits of one large number:
+    that takes a third of the time that each word alone would take."""
+    ones, steps = _digits(count)
+    first = sequence << 96 | word << 64 | (timestamp & TIME_MASK) << 32 | destination
+    return memoryview((first * ones + steps).to_bytes(HEADER_SIZE * count, "big")).cast("I")
+
+
+@lru_cache(MAXIMUM_COUNT)
+def _digits(count: int) -> tuple[int, int]:
+    """Return the number whose digits of 128 bits are all 1, and the one that counts in the first two words of each."""
+    ones = steps = 0
+    for index in range(count):
+        ones = ones << _HEADER_BITS | 1
+        steps = steps << _HEADER_BITS | index << 96 | index << 64
+    return ones, steps
 
 
 def split(data: bytes, payload_size: int) -> tuple[Datagrams, ...]:

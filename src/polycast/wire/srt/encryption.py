@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from cryptography.hazmat.primitives.ciphers import Cipher, CipherContext, algorithms, modes
@@ -42,6 +42,14 @@ class PayloadCipher:
         context = self._context
         context.reset_nonce((self._salt ^ sequence << 16).to_bytes(16, "big"))
         return context.update(payload)
+
+    def apply_to(self, sequence: int, places: Sequence[tuple[memoryview, memoryview]]) -> None:
+        """Take the payloads of consecutive packets, and write the result of each to its place."""
+        salt, reset_nonce, update_into = self._salt, self._context.reset_nonce, self._context.update_into
+        for payload, place in places:
+            reset_nonce((salt ^ sequence << 16).to_bytes(16, "big"))
+            update_into(payload, place)
+            sequence += 1
 
 
 class SessionKeys:

@@ -104,4 +104,4 @@ class ConnectionKeys:
     def _make_encryption(self) -> Encryption:
         cipher = self._own.cipher(self._own.current)
         assert cipher is not None
-        return Encryption(self._own.current, cipher.apply)
+        return Encryption(self._own.current, cipher.apply, cipher.apply_to)

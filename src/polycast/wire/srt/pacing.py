@@ -19,21 +19,18 @@ AS_INPUT: Final = 0.0
 class Pace:
     """Limits the bandwidth of a sender."""
 
-    __slots__ = ("_bandwidth", "_bytes", "_input", "_packets", "next_time")
+    __slots__ = ("_bandwidth", "_bytes", "_input", "_packets", "is_limited", "next_time")
 
     def __init__(self, bandwidth: float, now: float) -> None:
         """``bandwidth``: bytes per second, `UNLIMITED`, or `AS_INPUT`: a quarter more than what is to be sent."""
         self._bandwidth = bandwidth
+        self.is_limited = bandwidth != UNLIMITED
+        """Whether packets may have to wait."""
         self._input = PacketRate(now)
         self._packets = 0
         self._bytes = 0
         self.next_time = now
         """When the next packet may be sent."""
-
-    @property
-    def is_limited(self) -> bool:
-        """Whether packets may have to wait."""
-        return self._bandwidth != UNLIMITED
 
     @property
     def rate(self) -> float:

@@ -13,7 +13,7 @@ from operator import attrgetter
 from typing import Final, NamedTuple
 
 from polycast.wire.srt.counters import DirectionCounters
-from polycast.wire.srt.datagrams import Datagrams
+from polycast.wire.srt.datagrams import Datagrams, Place
 from polycast.wire.srt.loss_list import Range
 from polycast.wire.srt.pacing import Pace
 from polycast.wire.srt.packet import (
@@ -63,6 +63,8 @@ class Encryption(NamedTuple):
     """1 even, 2 odd."""
     encrypt: Callable[[int, memoryview], bytes]
     """Encrypts the payload of the packet with a 31-bit number."""
+    encrypt_to: Callable[[int, Sequence[Place]], None]
+    """Does so with consecutive packets, from the one with a number on, which does not wrap."""
 
 
 class _Sent(NamedTuple):
@@ -145,31 +147,34 @@ class Sender:
     def send(self, datagrams: Datagrams, timestamp: int, encryption: Encryption | None, now: float) -> list[Output]:
         """Send datagrams, or queue them if the window or the bandwidth does not allow it. Return those to send now;
         they are to be sent before ``datagrams`` are used again."""
-        count = datagrams.count
-        self.pace.count(count, datagrams.size, now)
-        if self.pace.is_limited or self._queue.waiting or self.flight + count > self.window:
-            self._queue.waiting.extend(_Waiting(datagrams, index, timestamp) for index in range(count))
+        queue, first, count = self._queue, self.next, datagrams.count
+        pace = self.pace
+        if pace.is_limited:
+            pace.count(count, datagrams.size, now)
+        if pace.is_limited or queue.waiting or first + count - queue.first > self.window:
+            queue.waiting.extend(_Waiting(datagrams, index, timestamp) for index in range(count))
             return self.send_waiting(encryption, now)
-        first = self.next
         self._note(first, datagrams, timestamp, encryption, now)
-        self.next += count
+        self.next = first + count
         self._counters.count_unique(count, datagrams.size)
-        if encryption is None and not self._wraps(first, count):
-            data: memoryview | bytes = datagrams.write_headers(
-                first & SEQUENCE_MASK, WHOLE_MESSAGE, self._message(first), timestamp, self._peer_id
-            )
+        number, word = first & SEQUENCE_MASK, WHOLE_MESSAGE | self._message(first)
+        if number + count > SEQUENCE_MASK or (word & MESSAGE_MASK) + count > MESSAGE_MASK:  # a number wraps
+            sent = queue.sent[-1]
+            data: memoryview | bytes = b"".join([self._packet(first + index, sent, 0) for index in range(count)])
+        elif encryption is None:
+            data = datagrams.write_headers(number, word, timestamp, self._peer_id)
         else:
-            sent = self._queue.sent[-1]
-            data = b"".join([self._packet(first + index, sent, 0) for index in range(count)])
+            word |= encryption.key << KEY_SHIFT
+            data = datagrams.encrypt(number, word, timestamp, self._peer_id, encryption.encrypt_to)
         return [(data, datagrams.segment_size)]
 
     def _note(
         self, start: int, datagrams: Datagrams, timestamp: int, encryption: Encryption | None, now: float
     ) -> None:
-        if not self.flight:
+        queue = self._queue
+        if self.next == queue.first:
             self._repeats.restart_probes(now)
-        self._repeats.earn(datagrams.count)
-        self._queue.sent.append(_Sent(self.next, start, datagrams, timestamp, encryption))
+        queue.sent.append(_Sent(self.next, start, datagrams, timestamp, encryption))
 
     def send_waiting(self, encryption: Encryption | None, now: float) -> list[Output]:
         """Return the datagrams of those that wait which may be sent now."""
@@ -205,10 +210,6 @@ class Sender:
         """Return the number of the message in a packet: 1 to the largest number of 26 bits, then again."""
         return (sequence - self._initial) % MESSAGE_MASK + 1
 
-    def _wraps(self, first: int, count: int) -> bool:
-        """Whether a number wraps within some packets."""
-        return (first & SEQUENCE_MASK) + count > SEQUENCE_MASK or self._message(first) + count > MESSAGE_MASK
-
     # Answers of the receiver
 
     def acknowledge(self, position: int, now: float) -> bool:
@@ -216,9 +217,11 @@ class Sender:
         sequence = extend_sequence(position, self.next)
         if sequence > self.next:
             return False
-        self._queue.acknowledged = max(self._queue.acknowledged, sequence)
-        if sequence > self._queue.first:
-            self._queue.forget_before(sequence)
+        queue = self._queue
+        if sequence > queue.acknowledged:
+            queue.acknowledged = sequence
+        if sequence > queue.first:
+            queue.forget_before(sequence)
             self._repeats.forget_before(sequence, now)
         return True
 
@@ -230,6 +233,7 @@ class Sender:
         output: list[Output] = []
         dropped: list[Range] = []
         queue = self._queue
+        self._repeats.earn(self._counters.unique_packets)
         end = self.next - self.window
         for first, last in ranges:
             begin = max(extend_sequence(first, self.next), end + 1)  # lists are in ascending order
@@ -322,19 +326,22 @@ class _Queue:
 class _Repeats:
     """When packets were sent again, and whether they may be sent once more."""
 
-    __slots__ = ("_credits", "_last", "_looks", "_probed_at", "_probes", "_tidied_at")
+    __slots__ = ("_credits", "_last", "_looks", "_probed_at", "_probes", "_sent", "_tidied_at")
 
     def __init__(self) -> None:
         self._credits = _FIRST_CREDITS
         self._looks = _MAXIMUM_LOOKS
+        self._sent = 0
+        """New packets that were sent, as far as they are counted in both."""
         self._last: dict[int, float] = {}
         """When a packet was sent again, in the order of the first time."""
         self._probed_at = 0.0
         self._probes = 0
         self._tidied_at = -math.inf
 
-    def earn(self, packets: int) -> None:
-        """New packets were sent."""
+    def earn(self, sent: int) -> None:
+        """Take how many new packets were sent so far."""
+        packets, self._sent = sent - self._sent, sent
         self._credits = min(_MAXIMUM_CREDITS, self._credits + _CREDITS_PER_PACKET * packets)
         self._looks = min(_MAXIMUM_LOOKS, self._looks + _LOOKS_PER_PACKET * packets)
 
