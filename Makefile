@@ -9,7 +9,7 @@ PYTHON := $(VENV)/bin/python
 SECONDS_PER_TARGET ?= 10
 
 # The programs that the interoperability tests publish and read with.
-SYSTEM_PACKAGES := ffmpeg gstreamer1.0-tools gstreamer1.0-plugins-base gstreamer1.0-plugins-good \
+SYSTEM_PACKAGES := ffmpeg tshark gstreamer1.0-tools gstreamer1.0-plugins-base gstreamer1.0-plugins-good \
 	gstreamer1.0-plugins-bad gstreamer1.0-plugins-ugly gstreamer1.0-libav gstreamer1.0-rtsp gstreamer1.0-nice \
 	gir1.2-gst-plugins-bad-1.0 \
 	vlc-bin vlc-plugin-base iproute2 nginx-light libnginx-mod-rtmp chromium firefox-esr \

@@ -51,8 +51,8 @@ SANS_IO_LAYERS = ("wire", "media", "codecs", "rtp", "security")
 
 PROTOCOL_NAMES = re.compile(r"rtsp(?!-simple-server)|rtmp|hls|webrtc|srt", re.IGNORECASE)
 """The name of the server that Polycast stands in for is no protocol's."""
-OF_THE_NETWORK = ("polycast.wire.http.", "polycast.wire.proxy_protocol")
-"""Engines of protocols that carry no streams, which the network and the control services may know."""
+OF_THE_NETWORK = ("polycast.wire.http.", "polycast.wire.pcapng", "polycast.wire.proxy_protocol")
+"""Engines of protocols and formats that carry no streams, which the network and the control services may know."""
 NAMELESS_LAYERS = ("hub", "control")
 ASSEMBLING_LAYERS = ("config", "app", "cli", "api")
 NAMING_MODULES = {

@@ -17,6 +17,8 @@ CALLBACKS = {
         *("on_message_begin", "on_url", "on_header", "on_headers_complete", "on_body", "on_message_complete"),
     },
     "net/layered.py": {"is_reading"},  # asyncio.Transport
+    "net/dumped.py": {"is_reading", "get_protocol"},
+    "net/http_dump.py": {"extra_attributes", "send_eof"},  # anyio
     "net/tls_transport.py": {"is_reading", "get_protocol"},
 }
 # Values of standards, kept together with those that are used.

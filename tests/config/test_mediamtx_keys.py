@@ -67,7 +67,7 @@ def test_the_list_names_only_settings_of_mediamtx() -> None:
 @pytest.mark.parametrize(
     ("content", "warning"),
     [
-        ("dumpPackets: yes\n", "line 1: 'dumpPackets' has no effect: this version does not support it: no packets are"),
+        ("moqServerKey: x\n", "line 1: 'moqServerKey' has no effect: this version does not support it: there is"),
         ("moqQUICAddress: :9000\n", "line 1: 'moqQUICAddress' has no effect: "),
         (
             "pathDefaults: {rpiCameraSoftwareH264Level: '5.0'}\n",

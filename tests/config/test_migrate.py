@@ -172,7 +172,7 @@ def test_what_changes_is_said() -> None:
     notes = migrate("hlsAllowOrigins: []\npaths:\n  ~b:\n  ~a:\n  all:\n", "mediamtx.yml").notes
     assert "hlsAllowOrigins changes: it was [], and is ['*']" in notes
     assert notes[-1].endswith("mediamtx tried them in this one: ~a, ~b, all_others")
-    notes = migrate("dumpPackets: yes\nplayback: yes\n", "mediamtx.yml").notes
+    notes = migrate("moqQUICAddress: :9000\nplayback: yes\n", "mediamtx.yml").notes
     assert [note for note in notes if "has no effect" in note]
 
 

@@ -23,6 +23,7 @@ from polycast.hub.hub import Hub
 from polycast.items import MetricBlock
 from polycast.log import Log, LogOutput
 from polycast.net.http_client import HttpClient
+from polycast.net.packet_dump import packet_dumps_of
 from polycast.net.udp import drops_of
 from polycast.protocols.base import Server, ServerContext
 from polycast.protocols.forwarding import Forwarding
@@ -245,6 +246,7 @@ class Application:
         await asyncio.gather(self._hooks.close(), self.control.close())
         self.hub.access.close()
         await self._http_client.close()
+        await packet_dumps_of(asyncio.get_running_loop()).finish()
 
     def _rtsp_port(self) -> int:
         listener = RTSP.listeners[0]

@@ -62,6 +62,18 @@ class Configuration(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     sys_log_prefix: Annotated[
         str, LIVE, NEW, Meta(description="Name of the program in entries of the system log (destination 'syslog').")
     ] = "rtsp-simple-server"
+    dump_packets: Annotated[
+        bool,
+        LIVE,
+        NEW,
+        Meta(
+            description=(
+                "Write what new connections of clients and sources carry, and UDP sockets of RTSP and of sources, to "
+                "files in the working directory that Wireshark opens (*.pcapng), one for each. TLS is readable in "
+                "them, and so are passwords. SRT and the media of WebRTC are not written."
+            )
+        ),
+    ] = False
     read_timeout: Annotated[
         Duration, LIVE, Meta(description="A connection from which nothing was received for this long is closed.")
     ] = Duration(10)

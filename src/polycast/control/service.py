@@ -103,6 +103,7 @@ class Service:
             certificate=settings.certificate,
             key=settings.key,
             trusted_proxies=lambda: guard.settings.trusted_proxies,
+            dump_prefix=lambda: f"{prefix}_server_conn" if media_server.configuration.dump_packets else "",
         )
 
     @property

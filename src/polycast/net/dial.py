@@ -15,6 +15,7 @@ from typing import Any, Final, TypeVar, cast
 
 import aiohappyeyeballs
 
+from polycast.net.dumped import dumped_connection
 from polycast.net.names import looking_up
 from polycast.net.tls_handshake import TlsHandshake
 
@@ -102,8 +103,11 @@ async def connect(
     *,
     tls: ssl.SSLContext | None = None,
     timeout: float = 10.0,
+    dump_prefix: str = "",
 ) -> _Protocol:
     """Connect to a server and return the protocol object of the connection.
+
+    ``dump_prefix``: beginning of the name of a file with its packets; empty for none.
 
     ``timeout`` (seconds) covers everything: name, TCP and TLS. Raises OSError, ssl.SSLError and TimeoutError among
     them, with a text for the user; see `describe_failure`.
@@ -116,15 +120,29 @@ async def connect(
             )
             connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             if tls is not None:
-                return await _shake_hands(loop, connected, factory, tls, host, timeout)
-            try:
-                _, protocol = await loop.create_connection(factory, sock=connected)
-            except BaseException:
-                connected.close()
-                raise
+                return await _shake_hands(loop, connected, factory, tls, host, timeout, dump_prefix)
+            protocol = factory()
+            await _begin(loop, connected, protocol, dump_prefix)
     except TimeoutError:
         raise TimeoutError(f"{host}:{port} did not answer within {timeout:g} s") from None
     return protocol
+
+
+async def _begin(
+    loop: asyncio.AbstractEventLoop,
+    connected: socket.socket,
+    protocol: asyncio.BaseProtocol,
+    dump_prefix: str,
+    tls: ssl.SSLContext | None = None,
+) -> None:
+    """Give a connected socket to a protocol."""
+    try:
+        if dump_prefix:
+            protocol = dumped_connection(loop, protocol, dump_prefix, is_server=False, tls=tls)
+        await loop.create_connection(lambda: protocol, sock=connected)
+    except BaseException:
+        connected.close()
+        raise
 
 
 async def _shake_hands(
@@ -134,16 +152,13 @@ async def _shake_hands(
     tls: ssl.SSLContext,
     host: str,
     timeout: float,
+    dump_prefix: str,
 ) -> _Protocol:
     """Begin TLS, by our own transport: it has a budget of work, so that no server holds the loop."""
     handshake = TlsHandshake(
         tls, factory, timeout=timeout, shutdown_timeout=SHUTDOWN_SECONDS, server_name=host.partition("%")[0]
     )
-    try:
-        await loop.create_connection(lambda: handshake, sock=connected)
-    except BaseException:
-        connected.close()
-        raise
+    await _begin(loop, connected, handshake, dump_prefix, tls)
     try:
         return cast("_Protocol", await handshake.finished)
     except OSError:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ssl
 from collections.abc import Mapping
 from importlib import import_module
 from types import MappingProxyType
@@ -28,6 +29,18 @@ def load_http_client() -> None:
     httpx2.AsyncClient(verify=False, trust_env=False)  # imports the rest
     with contextlib.suppress(ImportError):
         import_module("anyio._backends._asyncio")
+
+
+def dumping_transport(context: ssl.SSLContext, dump_prefix: str) -> httpx2.AsyncHTTPTransport | None:
+    """Return what a client needs to write its packets to files, whose names begin with ``dump_prefix``.
+
+    None for an empty prefix: the client's own.
+    """
+    if not dump_prefix:
+        return None
+    from polycast.net import http_dump
+
+    return http_dump.dumping_transport(context, dump_prefix)
 
 
 async def skip_body(response: httpx2.Response) -> None:

@@ -30,12 +30,17 @@ class Listener:
         listener: socket.socket,
         make_protocol: Callable[[], asyncio.BaseProtocol],
         proxies: ProxyRule | None = None,
+        wrap: Callable[[asyncio.Protocol], asyncio.Protocol] = lambda protocol: protocol,
     ) -> None:
-        """Start accepting; must be called on the event loop."""
+        """Start accepting; must be called on the event loop.
+
+        ``wrap`` returns what is put between a connection's transport and its first protocol.
+        """
         self._loop = asyncio.get_running_loop()
         self._socket = listener
         self._make_protocol = make_protocol
         self._proxies = proxies
+        self._wrap = wrap
         self._opening: set[asyncio.Task[None]] = set()
         self._not_begun: set[socket.socket] = set()
         """Connections whose task has not run yet; after that, they belong to their transport."""
@@ -87,7 +92,7 @@ class Listener:
                 await self._open(connect, self._make_protocol, address)
 
     async def _connect(self, accepted: socket.socket, protocol: asyncio.Protocol) -> None:
-        await self._loop.connect_accepted_socket(lambda: protocol, accepted)
+        await self._loop.connect_accepted_socket(lambda: self._wrap(protocol), accepted)
 
     async def _open_proxied(self, rule: ProxyRule, connect: Connect, address: Any) -> None:
         """Open a connection for the client that the proxy names. Raises OSError."""

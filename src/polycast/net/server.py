@@ -14,6 +14,7 @@ from typing import ClassVar, Final, Protocol
 from polycast.log import Log
 from polycast.net.address import join_host_port, peer_of
 from polycast.net.close_reason import describe_close
+from polycast.net.dumped import dumped_connection
 from polycast.net.listen import open_tcp_listener
 from polycast.net.listener import Listener
 from polycast.net.loop import LateTimer
@@ -98,6 +99,11 @@ class ConnectionServer(ABC):
         """Proxies whose connections begin with a header of the PROXY protocol."""
         return ()
 
+    @property
+    def dump_prefix(self) -> str:
+        """Beginning of the names of the files with the packets of new connections; empty: there are none."""
+        return ""
+
     def listener_kind(self) -> str:
         """Return what the log calls the listener."""
         return "TCP/TLS" if self.is_encrypted else "TCP"
@@ -178,7 +184,7 @@ class ConnectionServer(ABC):
     def _create_listener(self, listener: socket.socket) -> Listener:
         proxies = ProxyRule(lambda: self.proxy_networks, lambda: self.read_timeout, self._on_proxy_failed)
         if self._certificate is None:
-            return Listener(listener, self.make_connection, proxies)
+            return Listener(listener, self.make_connection, proxies, self._dumped)
         return TlsListener(
             listener,
             self._certificate.context,
@@ -187,7 +193,16 @@ class ConnectionServer(ABC):
             handshake_timeout=lambda: self.read_timeout,
             shutdown_timeout=STOP_GRACE_SECONDS,
             proxies=proxies,
+            wrap=self._dumped,
         )
+
+    def _dumped(self, protocol: asyncio.Protocol) -> asyncio.Protocol:
+        """Return what writes a connection's packets to a file in front of its protocol, if that is wanted."""
+        prefix = self.dump_prefix
+        if not prefix:
+            return protocol
+        context = self._certificate.context if self._certificate is not None else None
+        return dumped_connection(self.loop, protocol, prefix, is_server=True, tls=context)
 
     def _on_proxy_failed(self, address: object, error: Exception) -> None:
         # A proxy that only checks whether the server runs disconnects at once, every few seconds.

@@ -39,6 +39,7 @@ class TlsListener(Listener):
         handshake_timeout: Callable[[], float],
         shutdown_timeout: float,
         proxies: ProxyRule | None = None,
+        wrap: Callable[[asyncio.Protocol], asyncio.Protocol] = lambda protocol: protocol,
     ) -> None:
         """Start accepting; must be called on the event loop.
 
@@ -51,7 +52,7 @@ class TlsListener(Listener):
         self._shutdown_timeout = shutdown_timeout
         self._slots: ConnectionSlots[TlsHandshake] = ConnectionSlots(MAXIMUM_HANDSHAKES, SILENCE_SECONDS)
         self._slot_freed = asyncio.Event()
-        super().__init__(listener, make_protocol, proxies)
+        super().__init__(listener, make_protocol, proxies, wrap)
 
     async def _make_room(self, address: Any) -> None:
         """Abort silent handshakes until there is a slot for the next client; see `ConnectionSlots`."""

@@ -16,6 +16,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from polycast.net.coalescing import coalescing_of
+from polycast.net.dumped import DumpedSocket
 from polycast.net.loop_local import LoopLocal
 
 Address = tuple[Any, ...]
@@ -102,6 +103,16 @@ class UdpSocket:
     def port(self) -> int:
         """The local port."""
         return int(self._socket.getsockname()[1])
+
+    def dump(self, prefix: str) -> None:
+        """Write the datagrams to a file from now on; an empty ``prefix`` ends that."""
+        current = self._socket
+        if isinstance(current, DumpedSocket) is bool(prefix):
+            return
+        if isinstance(current, DumpedSocket):
+            self._socket = current.plain()
+        else:
+            self._socket = DumpedSocket(self._loop, current, prefix, self._segment_size)
 
     @property
     def socket(self) -> socket.socket:

@@ -50,6 +50,10 @@ class PullContext:
         """Seconds."""
         return float(self.configuration.write_timeout)
 
+    def dump_prefix(self, prefix: str) -> str:
+        """Return the beginning of the names of files with its packets, or an empty text if there are none."""
+        return prefix if self.configuration.dump_packets else ""
+
 
 class Puller(ABC):
     """Pulls one address. Kept between attempts, so it may remember what worked."""

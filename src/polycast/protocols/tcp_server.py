@@ -81,6 +81,15 @@ class TcpServer(ConnectionServer, Server):
     # Settings
 
     @property
+    def dump_prefix(self) -> str:
+        return f"{self.dump_name}_server_conn" if self.configuration.dump_packets else ""
+
+    @property
+    def dump_name(self) -> str:
+        """What files with its packets call the protocol."""
+        return self.name.lower()
+
+    @property
     def read_timeout(self) -> float:
         """Seconds."""
         return float(self.configuration.read_timeout)

@@ -14,7 +14,6 @@ def _detail(default: object) -> Unsupported:
 
 
 UNSUPPORTED: Final = {
-    "dumpPackets": Unsupported("no", "no packets are written to files; tcpdump and Wireshark can do that"),
     "moq": Unsupported("yes", _NO_MOQ, harmless=("no",)),
     "moqHTTP2Address": Unsupported(":8892", _NO_MOQ),
     "moqHTTP3Address": Unsupported(":8892", _NO_MOQ),

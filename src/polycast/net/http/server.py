@@ -80,6 +80,7 @@ class HttpServer(HttpListener):
         certificate: str = "",
         key: str = "",
         trusted_proxies: Callable[[], Sequence[IPNetwork]] = tuple,
+        dump_prefix: Callable[[], str] = str,
     ) -> None:
         """``certificate`` and ``key`` are PEM files; with them, the server only speaks TLS."""
         super().__init__(loop if loop is not None else asyncio.get_running_loop(), log)
@@ -87,11 +88,16 @@ class HttpServer(HttpListener):
         self._address = address
         self._files = (certificate, key)
         self._trusted_proxies = trusted_proxies
+        self._dump_prefix = dump_prefix
         self.is_encrypted = bool(certificate)
 
     @property
     def trusted_proxies(self) -> Sequence[IPNetwork]:
         return self._trusted_proxies()
+
+    @property
+    def dump_prefix(self) -> str:
+        return self._dump_prefix()
 
     def address(self) -> str:
         return self._address

@@ -53,6 +53,10 @@ class HlsServer(TcpServer, HttpListener, PathObserver):
         return self.configuration[HlsConfiguration]
 
     @property
+    def dump_name(self) -> str:
+        return "hlss" if self.is_encrypted else "hls"
+
+    @property
     def trusted_proxies(self) -> tuple[IPNetwork, ...]:
         return self.settings.hls_trusted_proxies
 

@@ -79,7 +79,8 @@ class HlsPuller(Puller):
         context.log.debug("connecting")
         # In a thread, because it may load a library and the system's certificates, which takes tenths of a second.
         fingerprint = context.path_configuration.source_fingerprint
-        fetcher = await asyncio.to_thread(Fetcher, self.url, fingerprint, context.read_timeout)
+        dump_prefix = context.dump_prefix("hlss_source_conn" if self.url.startswith("https:") else "hls_source_conn")
+        fetcher = await asyncio.to_thread(Fetcher, self.url, fingerprint, context.read_timeout, dump_prefix)
         try:
             await self._pull(context, fetcher)
         finally:

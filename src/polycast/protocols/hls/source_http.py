@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 from urllib.parse import unquote, urljoin, urlsplit, urlunsplit
 
 from polycast.net.dial import client_context
-from polycast.net.http_client import describe_http_failure, skip_body
+from polycast.net.http_client import describe_http_failure, dumping_transport, skip_body
 from polycast.protocols.pull import PullError
 from polycast.security.origins import may_send_credentials, origin_of
 from polycast.wire.hls.parsed import ByteRange
@@ -66,8 +66,10 @@ class Body:
 class Fetcher:
     """The HTTP client of one source. The credentials in its address are only sent to its own server."""
 
-    def __init__(self, url: str, fingerprint: str, timeout: float) -> None:
-        """Raises PullError if the address or the fingerprint is invalid."""
+    def __init__(self, url: str, fingerprint: str, timeout: float, dump_prefix: str = "") -> None:
+        """``dump_prefix``: beginning of the names of files with its packets; empty: there are none.
+
+        Raises PullError if the address or the fingerprint is invalid."""
         import httpx2  # slow to import, and only needed for this kind of source
 
         self._library = httpx2
@@ -81,6 +83,7 @@ class Fetcher:
             raise PullError(str(error)) from error
         self._client = httpx2.AsyncClient(
             verify=context,
+            transport=dumping_transport(context, dump_prefix),
             headers={"User-Agent": USER_AGENT},
             timeout=timeout,
         )

@@ -46,6 +46,7 @@ class RtmpPuller(Puller):
                 address.port,
                 tls=tls,
                 timeout=context.read_timeout,
+                dump_prefix=context.dump_prefix("rtmps_source_conn" if address.secure else "rtmp_source_conn"),
             )
             try:
                 connection.begin()

@@ -66,6 +66,11 @@ class MediaPorts:
         """Call ``callback`` once after the datagrams of this wake-up; for use by packet handlers."""
         self._touched[callback] = None
 
+    def dump(self, prefix: str) -> None:
+        """Write the datagrams to files from now on; an empty ``prefix`` ends that."""
+        self.rtp.dump(prefix)
+        self.rtcp.dump(prefix)
+
     def close(self) -> None:
         """Close both sockets."""
         self.rtp.close()

@@ -70,8 +70,17 @@ class MulticastGroups:
 class MulticastAllocator:
     """Assigns addresses of the configured range to multicast streams."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, network: str, ports: tuple[int, int], log: Log) -> None:
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        network: str,
+        ports: tuple[int, int],
+        log: Log,
+        dump_prefix: Callable[[], str] = str,
+    ) -> None:
+        """``dump_prefix`` returns the argument of `UdpSocket.dump` for new groups."""
         self._loop = loop
+        self._dump_prefix = dump_prefix
         self._network = ipaddress.ip_network(network, strict=False)
         self._ports = ports
         self._log = log
@@ -101,13 +110,10 @@ class MulticastAllocator:
             self._used.difference_update(hosts.values())
             raise
         # Group members answer to the group, so nothing of interest arrives at these sockets.
-        return make(
-            self._loop,
-            UdpSocket(self._loop, rtp, _ignore),
-            UdpSocket(self._loop, rtcp, _ignore),
-            hosts,
-            self._ports,
-        )
+        sockets = UdpSocket(self._loop, rtp, _ignore), UdpSocket(self._loop, rtcp, _ignore)
+        for each in sockets:
+            each.dump(self._dump_prefix())
+        return make(self._loop, *sockets, hosts, self._ports)
 
     def close(self, group: MulticastGroup) -> None:
         """Close a group and free its addresses."""

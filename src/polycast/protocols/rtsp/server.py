@@ -77,6 +77,8 @@ class RtspServer(TcpServer):
     def apply(self, configuration: Configuration) -> None:
         super().apply(configuration)
         self.session_context.endpoint.timeout = self.read_timeout
+        if self.session_context.ports is not None:
+            self.session_context.ports.dump(self._packet_dump_prefix())
 
     @property
     def ports(self) -> dict[str, int]:
@@ -99,6 +101,7 @@ class RtspServer(TcpServer):
             rtp, rtcp = map(parse_address, self._media_addresses())
             size = int(settings.udp_read_buffer_size)
             context.ports = MediaPorts(context.loop, *await asyncio.to_thread(open_media_sockets, rtp, rtcp, size))
+            context.ports.dump(self._packet_dump_prefix())
             numbers = context.ports.numbers
             prefix = "S" if self.is_encrypted else ""
             texts += [f"{rtp[0]}:{numbers[0]} (UDP/{prefix}RTP)", f"{rtcp[0]}:{numbers[1]} (UDP/{prefix}RTCP)"]
@@ -108,6 +111,7 @@ class RtspServer(TcpServer):
                 str(settings.multicast_ip_range),
                 self._multicast_ports(),
                 self.log,
+                self._packet_dump_prefix,
             )
             context.groups = MulticastGroups(allocator, context.secure)
         return texts
@@ -115,6 +119,9 @@ class RtspServer(TcpServer):
     def close_more(self) -> None:
         if self.session_context.ports is not None:
             self.session_context.ports.close()
+
+    def _packet_dump_prefix(self) -> str:
+        return f"{self.dump_name}_server_packet_conn" if self.configuration.dump_packets else ""
 
     def _allowed_protocols(self) -> frozenset[Protocol]:
         return self.settings.rtsp_transports

@@ -163,6 +163,7 @@ class _Attempt:
             url,
             tls=tls,
             timeout=context.read_timeout,
+            dump_prefix=context.dump_prefix(f"{url.scheme}_source_conn"),
         )
         self.remote_host = connection.remote_host
         try:

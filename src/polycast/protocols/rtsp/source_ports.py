@@ -53,6 +53,11 @@ class TrackPorts:
         """The local ports."""
         return self._rtp.port, self._rtcp.port
 
+    def dump(self, prefix: str) -> None:
+        """Write the datagrams to files from now on, if ``prefix`` is not empty."""
+        self._rtp.dump(prefix)
+        self._rtcp.dump(prefix)
+
     def expect(self, host: str | None, ports: tuple[int, int] | None) -> None:
         """Accept packets only from this IP address (None: any) and, if ``ports`` are given, from these ports."""
         self._host = plain_host(host) if host is not None else None

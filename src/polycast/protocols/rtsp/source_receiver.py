@@ -145,7 +145,10 @@ class SourceReceiver:
             else:
                 self._first_report = now
 
-        return TrackPorts(self._context.loop, sockets, self._guarded(on_rtp), self._guarded(on_rtcp), self._on_drained)  # type: ignore[arg-type]
+        guarded = self._guarded(on_rtp), self._guarded(on_rtcp)
+        ports = TrackPorts(self._context.loop, sockets, *guarded, self._on_drained)  # type: ignore[arg-type]
+        ports.dump(self._context.dump_prefix("rtsp_source_packet_conn"))
+        return ports
 
     def _guarded(self, handler: Callable[[bytes, int, int], None]) -> Callable[[bytes, int, int], None]:
         """Wrap a handler: keeps early datagrams, and isolates internal errors from the other sockets."""

@@ -27,7 +27,12 @@ _Connection = TypeVar("_Connection", bound=OutgoingConnection)
 
 
 async def open_connection(
-    factory: Callable[[], _Connection], url: RtspUrl, *, tls: ssl.SSLContext | None, timeout: float
+    factory: Callable[[], _Connection],
+    url: RtspUrl,
+    *,
+    tls: ssl.SSLContext | None,
+    timeout: float,
+    dump_prefix: str = "",
 ) -> _Connection:
     """Connect to the server of ``url``, directly or through the tunnel that its scheme names.
 
@@ -35,8 +40,8 @@ async def open_connection(
     `net.dial.connect`.
     """
     if not url.tunnel:
-        return await connect(factory, url.host, url.effective_port, tls=tls, timeout=timeout)
-    opening = _Opening(url, tls, timeout)
+        return await connect(factory, url.host, url.effective_port, tls=tls, timeout=timeout, dump_prefix=dump_prefix)
+    opening = _Opening(url, tls, timeout, dump_prefix)
     try:
         async with asyncio.timeout(timeout):
             open_tunnel = opening.open_websocket if url.tunnel == "ws" else opening.open_http
@@ -207,10 +212,11 @@ class _Tunnel:
 class _Opening:
     """Opens a tunnel, with credentials if the server asks for them."""
 
-    def __init__(self, url: RtspUrl, tls: ssl.SSLContext | None, timeout: float) -> None:
+    def __init__(self, url: RtspUrl, tls: ssl.SSLContext | None, timeout: float, dump_prefix: str) -> None:
         self._url = url
         self._tls = tls
         self._timeout = timeout
+        self._dump_prefix = dump_prefix
         self._authenticator = ClientAuthenticator(url.user, url.password or "") if url.user is not None else None
         self._challenges: list[str] = []
         self._unused: set[_End] = set()
@@ -263,7 +269,12 @@ class _Opening:
 
     async def _connect(self, request: bytes) -> _End:
         end = await connect(
-            lambda: _End(request), self._url.host, self._url.effective_port, tls=self._tls, timeout=self._timeout
+            lambda: _End(request),
+            self._url.host,
+            self._url.effective_port,
+            tls=self._tls,
+            timeout=self._timeout,
+            dump_prefix=self._dump_prefix,
         )
         self._unused.add(end)
         return end

@@ -13,6 +13,7 @@ from typing import Final, cast
 
 from polycast.errors import PolycastError
 from polycast.net.address import plain_host
+from polycast.net.dumped import dumped_connection
 from polycast.net.listen import open_udp_socket
 from polycast.net.multicast import open_group
 from polycast.net.udp import Address, UdpSocket
@@ -27,12 +28,19 @@ class Input(asyncio.Protocol):
     """Receives from one address, for one attempt of a source."""
 
     def __init__(
-        self, context: PullContext, on_data: Callable[[bytes, int, int], None], on_read: Callable[[], None]
+        self,
+        context: PullContext,
+        name: str,
+        on_data: Callable[[bytes, int, int], None],
+        on_read: Callable[[], None],
     ) -> None:
-        """``on_data`` is called with (data, start, end): a datagram, or what one read of a connection returned, is
+        """``name``: what files with its packets call the protocol.
+
+        ``on_data`` is called with (data, start, end): a datagram, or what one read of a connection returned, is
         ``data[start:end]``. ``on_read`` is called after each wake-up that received any. What they raise ends `wait`.
         """
         self._context = context
+        self._name = name
         self._on_data = on_data
         self._on_read = on_read
         self._source = ""
@@ -54,6 +62,7 @@ class Input(asyncio.Protocol):
             self._source = plain_host(address.source)
             opened = await self._open_udp(address, buffer_size)
             self._socket = UdpSocket(self._context.loop, opened, self._on_datagram, self._on_drained)
+            self._socket.dump(self._context.dump_prefix(f"{self._name}_source_packet_conn"))
         self._last = self._context.loop.time()
 
     async def wait(self, tick: Callable[[float], None]) -> None:
@@ -115,7 +124,10 @@ class Input(asyncio.Protocol):
             listener.close()
             loop.run_in_executor(None, _remove, path, identity)
         try:
-            await loop.connect_accepted_socket(lambda: self, accepted)
+            protocol: asyncio.Protocol = self
+            if prefix := self._context.dump_prefix(f"{self._name}_source_unix_conn"):
+                protocol = dumped_connection(loop, self, prefix, is_server=True)
+            await loop.connect_accepted_socket(lambda: protocol, accepted)
         except BaseException:
             accepted.close()
             raise

@@ -52,7 +52,7 @@ class MpegtsPuller(Puller):
             context.counters.packets_lost = found.packets_lost
             context.counters.packets_invalid = found.packets_invalid
 
-        received = Input(context, on_data, on_read)
+        received = Input(context, "mpegts", on_data, on_read)
         context.log.debug("waiting for a sender")
         try:
             own = context.path_configuration.mpegts_udp_read_buffer_size

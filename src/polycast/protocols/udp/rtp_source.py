@@ -35,7 +35,7 @@ class RtpPuller(Puller):
         if address.socket_path:
             context.log.warning("unix+rtp is deprecated: a Unix socket does not keep packets apart; use udp+rtp")
         media = _Media(context, _read_tracks(context.path_configuration.rtp_sdp, context.log))
-        received = Input(context, media.receive, media.end_of_read)
+        received = Input(context, "rtp", media.receive, media.end_of_read)
         context.log.debug("waiting for a sender")
         try:
             own = context.path_configuration.rtp_udp_read_buffer_size

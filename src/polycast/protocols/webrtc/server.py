@@ -114,6 +114,10 @@ class WebRtcServer(TcpServer, HttpListener):
         return self.configuration[WebRtcConfiguration]
 
     @property
+    def dump_name(self) -> str:
+        return "webrtcs" if self.is_encrypted else "webrtc"
+
+    @property
     def trusted_proxies(self) -> tuple[IPNetwork, ...]:
         return self.settings.webrtc_trusted_proxies
 

@@ -9,7 +9,13 @@ from urllib.parse import unquote, urljoin, urlsplit, urlunsplit
 
 from polycast.config.redact import redact
 from polycast.net.dial import client_context
-from polycast.net.http_client import MAXIMUM_ANSWER, describe_http_failure, read_beginning, skip_body
+from polycast.net.http_client import (
+    MAXIMUM_ANSWER,
+    describe_http_failure,
+    dumping_transport,
+    read_beginning,
+    skip_body,
+)
 from polycast.protocols.pull import PullError
 from polycast.security.origins import may_send_credentials, origin_of
 
@@ -40,8 +46,10 @@ def http_address(url: str) -> str:
 class SignallingClient:
     """One session: its offer, its answer and its end."""
 
-    def __init__(self, url: str, fingerprint: str, bearer_token: str, timeout: float) -> None:
-        """A password without a user is a bearer token. ``timeout``: seconds for each request with its whole answer.
+    def __init__(self, url: str, fingerprint: str, bearer_token: str, timeout: float, dump_prefix: str = "") -> None:
+        """``dump_prefix``: beginning of the names of files with its packets; empty: there are none.
+
+        A password without a user is a bearer token. ``timeout``: seconds for each request with its whole answer.
 
         Raises PullError if the URL or the fingerprint is invalid.
         """
@@ -63,6 +71,7 @@ class SignallingClient:
             headers["Authorization"] = f"Bearer {token}"
         self._client = httpx2.AsyncClient(
             verify=context,
+            transport=dumping_transport(context, dump_prefix),
             headers=headers,
             auth=httpx2.BasicAuth(user, password) if user and not token else None,
             timeout=timeout,

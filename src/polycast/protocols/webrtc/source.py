@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 from collections.abc import Sequence
 from typing import ClassVar, Final
+from urllib.parse import urlsplit
 
 from polycast.errors import RemoteProtocolError
 from polycast.hub.stream import Stream
@@ -38,7 +39,11 @@ class WhepPuller(Puller):
     async def pull(self, context: PullContext) -> None:
         settings = context.path_configuration
         client = SignallingClient(
-            self.url, settings.source_fingerprint, settings.whep_bearer_token, context.read_timeout
+            self.url,
+            settings.source_fingerprint,
+            settings.whep_bearer_token,
+            context.read_timeout,
+            context.dump_prefix(f"{urlsplit(self.url).scheme}_source_conn"),
         )
         try:
             with contextlib.closing(Offer(offer_to_receive())) as offer:
