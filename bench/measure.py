@@ -88,16 +88,27 @@ class Setup:
     second_port: int
     rtp_port: int
     directory: str
-    """Holds ``server.key`` and ``server.crt`` where the protocol needs them."""
+    """Holds ``server.key`` and ``server.crt`` where the protocol needs them, and the recordings."""
+    recording: str = ""
+    """The format in which all streams are recorded, if they are."""
 
     def fill(self, settings: str) -> str:
-        """Return settings with these values in the places of {port}, {second_port}, {rtp}, {rtcp} and {directory}."""
+        """Return settings with these values in the places of {port}, {second_port}, {rtp}, {rtcp} and {directory}.
+
+        They end with the entry of all paths.
+        """
+        if self.recording:
+            settings += (
+                "    record: yes\n    recordFormat: {recording}\n"
+                "    recordPath: {directory}/%path/%Y-%m-%d_%H-%M-%S-%f\n"
+            )
         return settings.format(
             port=self.port,
             second_port=self.second_port,
             rtp=self.rtp_port,
             rtcp=self.rtp_port + 1,
             directory=self.directory,
+            recording=self.recording,
         )
 
 
@@ -113,6 +124,8 @@ class Subject:
     """Environment variables in addition to those of the benchmark."""
     protocols: frozenset[str] | None = None
     """The protocols in which it can be measured; None for all."""
+    records: bool = True
+    """Whether it can record."""
 
 
 @dataclass
@@ -149,6 +162,8 @@ class Measurement:
     """From the return of the origin until all sources play again."""
     peak_attempts: int | None = None
     """Most connections to the origin within one second, from its death on."""
+    recording_share: float | None = None
+    """CPU time per second that recording takes, beyond what the kernel takes to write as many bytes."""
     load_share: float | None = None
     """CPU of the load generators, as a share of their core (of the busier one, if they have two)."""
     notes: list[str] = field(default_factory=list)
@@ -158,7 +173,7 @@ class Measurement:
 
 def measure_server(scenario: "Scenario", protocol: "Protocol", subject: Subject, seconds: float) -> Measurement:
     measurement = Measurement(subject.name, scenario.streams, scenario.readers)
-    with running_server(subject, scenario.protocol) as (server, port), ExitStack() as stack:
+    with running_server(subject, scenario.protocol, scenario.recording) as (server, port), ExitStack() as stack:
         measurement.start_seconds = server.start_seconds
         publisher = stack.enter_context(Worker(PUBLISHER_CORE, protocol.publish, port, scenario.streams))
         publisher.answer()
@@ -217,8 +232,11 @@ def measure_idle(subject: Subject, runs: int) -> Measurement:
 
 
 @contextmanager
-def running_server(subject: Subject, protocol: str = "rtsp") -> Iterator[tuple[Server, int]]:
-    """A server with one protocol (RTSP over TCP and UDP), every other one off, in its own directory; and its port."""
+def running_server(subject: Subject, protocol: str = "rtsp", recording: str = "") -> Iterator[tuple[Server, int]]:
+    """A server with one protocol (RTSP over TCP and UDP), every other one off, in its own directory; and its port.
+
+    ``recording`` is the format in which it records, if any.
+    """
     port = free_tcp_port()
     for even, odd in bind_udp_pairs(1):
         rtp_port = even.getsockname()[1]
@@ -226,7 +244,7 @@ def running_server(subject: Subject, protocol: str = "rtsp") -> Iterator[tuple[S
         odd.close()
     with tempfile.TemporaryDirectory(prefix="bench-") as directory:
         configuration = Path(directory) / "server.yml"
-        setup = Setup(protocol, port, port + 1, rtp_port, directory)
+        setup = Setup(protocol, port, port + 1, rtp_port, directory, recording)
         if "{directory}" in SETTINGS.get(protocol, ""):
             write_certificate(Path(directory))
         if subject.configuration is not None:

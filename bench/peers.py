@@ -54,7 +54,11 @@ def find_peers(environment: Mapping[str, str] = os.environ) -> list[Subject]:
     if predecessor is not None:
         # Polycast has the settings of this server.
         command = [predecessor, "{config}"]
-        peers.append(Subject("rtsp-simple-server", command, _configure_predecessor, protocols=PREDECESSOR_PROTOCOLS))
+        peers.append(
+            Subject(
+                "rtsp-simple-server", command, _configure_predecessor, protocols=PREDECESSOR_PROTOCOLS, records=False
+            )
+        )
     return peers
 
 

@@ -6,13 +6,14 @@ import shlex
 import signal
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from types import FrameType
 
 from bench.measure import Measurement, Subject, measure_floor, measure_idle, measure_server, own_server
 from bench.peers import PeerError, find_peers
+from bench.recording import compare, measure_writing, without
 from bench.report import machine_facts, print_comparison, print_machine, print_scenario, write_json
 from bench.scenarios import FLOORS, PROTOCOLS, SCENARIOS, Scenario, missed_targets
 from bench.sources import measure_sources
@@ -86,8 +87,14 @@ def _run_scenario(scenario: Scenario, subjects: list[Subject], plan: Plan) -> li
     finders = (*scenario.peers, *protocol.peers) if protocol is not None and scenario.readers else ()
     peers = [find() for find in finders]
     subjects = [one for one in subjects if one.protocols is None or scenario.protocol in one.protocols]
+    if scenario.recording:
+        subjects = [one for one in subjects if one.records]
+        measures.append(("floor: writing", partial(measure_writing, scenario, plan.seconds)))
     for subject in [*subjects, *(peer for peer in peers if peer is not None)]:
-        if protocol is None:
+        if scenario.recording and protocol is not None:
+            for one, what in ((without(subject), replace(scenario, recording="")), (subject, scenario)):
+                measures.append((one.name, partial(measure_server, what, protocol, one, plan.seconds)))
+        elif protocol is None:
             measures.append((subject.name, partial(measure_sources, scenario, subject, plan.seconds)))
         elif scenario.readers:
             measures.append((subject.name, partial(measure_server, scenario, protocol, subject, plan.seconds)))
@@ -101,7 +108,9 @@ def _run_scenario(scenario: Scenario, subjects: list[Subject], plan: Plan) -> li
     for measurement in measurements:
         if floor and measurement.cpu_per_gigabit and measurement is not measurements[0]:
             measurement.ratio = measurement.cpu_per_gigabit / floor
-    own = measurements[len(scenario.floors)]
+    if scenario.recording:
+        compare(measurements)
+    own = next(one for one in measurements if one.subject == subjects[0].name)
     if not own.error:
         own.missed = missed_targets(scenario, own)
     return measurements

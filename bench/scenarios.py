@@ -63,6 +63,8 @@ class Scenario:
     targets: tuple[Target, ...] = ()
     peers: tuple[Callable[[], Subject | None], ...] = ()
     """More servers to measure for comparison."""
+    recording: str = ""
+    """The format in which all streams are recorded; the servers are measured without it as well."""
 
 
 PROTOCOLS = {
@@ -137,6 +139,19 @@ SCENARIOS = (
         0,
         (),
         (Target("ready_seconds", 30), Target("return_seconds", 30), Target("peak_attempts", 300)),
+    ),
+    *(
+        Scenario(
+            f"record-{name}-100",
+            "rtsp",
+            "tcp",
+            100,
+            100,
+            (),
+            (NOTHING_LOST, Target("recording_share", 0.08)),
+            recording=name,
+        )
+        for name in ("fmp4", "mpegts")
     ),
     Scenario("streams-100", "rtsp", "tcp", 100, 100, ("send",), (NOTHING_LOST,)),
     Scenario(

@@ -66,3 +66,29 @@ def test_the_comparison(capsys: pytest.CaptureFixture[str]) -> None:
         "| tcp-100 | 0.12 / 3.1 ms / 40 MB | failed |",
         "| idle | 0.12 / 3.1 ms / 40 MB |  |",
     ]
+
+
+def test_what_recording_takes_is_the_difference_that_is_not_writing() -> None:
+    from bench.measure import Measurement
+    from bench.recording import FLOOR, compare
+
+    rows = [
+        Measurement(FLOOR, core_share=0.03),
+        Measurement("polycast, not recording", core_share=0.15),
+        Measurement("polycast", core_share=0.26),
+        Measurement("MediaMTX, not recording", error="it crashed"),
+        Measurement("MediaMTX", core_share=0.7),
+    ]
+    compare(rows)
+    assert [row.recording_share for row in rows] == [None, None, pytest.approx(0.08), None, None]
+    assert rows[2].notes == ["recording takes 11.0% of a core: 8.0% more than the writing alone"]
+
+
+def test_the_settings_of_recording_are_ours(tmp_path: Path) -> None:
+    from bench.measure import SETTINGS, Setup
+
+    file = tmp_path / "server.yml"
+    file.write_text(Setup("rtsp", 5000, 5001, 6000, str(tmp_path), "mpegts").fill(SETTINGS["rtsp"]))
+    loaded = load(str(file), {})
+    assert not loaded.warnings
+    assert {entry.record_format.value for entry in loaded.configuration.paths.values()} == {"mpegts"}

@@ -17,9 +17,11 @@ from polycast.hub.batch import FramedRun
 from polycast.hub.stream import FRAME_WAIT_BYTES, Stream
 from polycast.media.codec import AV1, H264, H265, VP8, VP9, Codec, Kind, MPEG4Audio, Opus
 from polycast.media.frame import Frame
+from polycast.media.packet_buffer import PacketBuffer
 from polycast.media.track import RtpFormat, Track
 from polycast.rtp.header import MAXIMUM_PACKET_SIZE, build_header
 from polycast.rtp.payload.base import NO_PATTERN, PayloadPattern
+from polycast.rtp.payload.nal_unit_assembler import join_fragments
 from polycast.rtp.payload.registry import payload_of_codec
 from polycast.wire.rtsp.interleaved import InterleavedRun
 from polycast.wire.rtsp.parser import MessageParser
@@ -452,3 +454,82 @@ async def test_packets_among_which_is_another_payload_type_are_not_taken_at_once
     assert not take(stream, *foreign[:2], foreign[2] + b"a", foreign[3])  # of several sizes
     assert take(stream, *packets)
     assert reader.sequences == [[0, 1, 2, 3]]
+
+
+def fragments(randomness: random.Random, codec: Codec, number: int, kind: int) -> list[bytes]:
+    """Return the payloads of a picture in fragments (RFC 6184 section 5.8, RFC 7798 section 4.4.3)."""
+    count = randomness.randrange(2, 9)
+    if isinstance(codec, H265):
+        header, order = bytes((49 << 1, 1)), b"\0\0" if codec.maximum_don_difference else b""
+    else:
+        header, order = bytes((0x5C,)), b""
+    payloads = []
+    for index in range(count):
+        second = kind | (0x80 if index == 0 else 0x40 if index == count - 1 else 0)
+        body = bytes((0x9A if not index else number & 0xFF,)) + randomness.randbytes(30 if index < count - 1 else 17)
+        payloads.append(header + bytes((second,)) + (order if index == 0 else b"") + body)
+    return payloads
+
+
+def damage(randomness: random.Random, packets: list[bytes]) -> list[bytes]:
+    """Return the packets of a picture with one deviation."""
+    place = randomness.randrange(len(packets))
+    changed = bytearray(packets[place])
+    match randomness.randrange(6):
+        case 0:
+            return packets[:place] + packets[place + 1 :] or packets
+        case 1:
+            changed[1] ^= 0x80  # the marker bit
+        case 2:
+            changed[7] ^= 1  # the timestamp
+        case 3:
+            changed[12] ^= 0x60
+        case 4:
+            changed[13] ^= randomness.choice((0x80, 0x40, 0x20, 0x01))
+        case 5:
+            changed[14] ^= randomness.choice((0x80, 0x40, 0x20, 0x01))
+    return [*packets[:place], bytes(changed), *packets[place + 1 :]]
+
+
+@pytest.mark.parametrize("codec", [H264(), H265(), H265(maximum_don_difference=1)], ids=repr)
+async def test_a_picture_in_fragments_becomes_the_frame_of_its_packets(
+    codec: Codec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    joined = 0
+
+    def count(buffer: PacketBuffer, header_size: int, unit_header: bytes) -> bytes | None:
+        nonlocal joined
+        unit = join_fragments(buffer, header_size, unit_header)
+        joined += unit is not None
+        return unit
+
+    monkeypatch.setattr("polycast.rtp.payload.h264.join_fragments", count)
+    monkeypatch.setattr("polycast.rtp.payload.h265.join_fragments", count)
+    randomness = random.Random(4)
+    streams = [make_stream(Track(0, codec)) for _ in range(2)]
+    readers = [Frames() for _ in streams]
+    for stream, reader in zip(streams, readers, strict=True):
+        stream.add_reader(reader)
+    key, other = (19, 1) if isinstance(codec, H265) else (5, 1)
+    sequence = 65_500
+    for number in range(600):
+        payloads = fragments(randomness, codec, number, other if number % 10 else key)
+        packets = [
+            packet(sequence + index, payload, timestamp=number * 3000, marker=index == len(payloads) - 1)
+            for index, payload in enumerate(payloads)
+        ]
+        sequence += len(packets) + (randomness.random() < 0.03)
+        if randomness.random() < 0.3:
+            packets = damage(randomness, packets)
+        take_or_add(streams[0], *packets)
+        add(streams[1], *packets)
+    fast, single = (
+        [(each.units, each.pts, each.dts, each.key) for _, each in reader.entries if isinstance(each, Frame)]
+        for reader in readers
+    )
+    assert fast == single
+    assert len(single) > 300
+    if isinstance(codec, H265) and codec.maximum_don_difference:
+        assert joined == 0, "there are order numbers between the fragments"
+    else:
+        assert joined > 300

@@ -79,6 +79,10 @@ class NalType(IntEnum):
 
 _PICTURE_KINDS = frozenset({NalType.NON_IDR, NalType.IDR, NalType.DATA_PARTITION_A})
 _PARAMETER_SET_KINDS = frozenset({NalType.SPS, NalType.PPS, NalType.SPS_EXTENSION})
+# Plain numbers are compared much faster than members of an enumeration.
+_IDR, _SEI, _SPS = int(NalType.IDR), int(NalType.SEI), int(NalType.SPS)
+_SLICE_KINDS = (int(NalType.NON_IDR), _IDR)
+_OTHER_KINDS = (int(NalType.NON_IDR), int(NalType.DATA_PARTITION_A))
 
 
 def is_key(units: Sequence[bytes]) -> bool:
@@ -93,11 +97,11 @@ def is_key(units: Sequence[bytes]) -> bool:
         if not unit:
             continue
         kind = unit[0] & 0x1F
-        if kind == NalType.IDR:
+        if kind == _IDR:
             return True
-        if kind in (NalType.NON_IDR, NalType.DATA_PARTITION_A):
+        if kind in _OTHER_KINDS:
             return marked and _is_intra(units)
-        if kind == NalType.SPS or (kind == NalType.SEI and _has_immediate_recovery_point(unit)):
+        if kind == _SPS or (kind == _SEI and _has_immediate_recovery_point(unit)):
             marked = True
     return False
 
@@ -170,7 +174,7 @@ def updated(codec: H264, units: Sequence[bytes]) -> H264:
         if not unit:
             continue
         kind = unit[0] & 0x1F
-        if kind in (NalType.NON_IDR, NalType.IDR):
+        if kind in _SLICE_KINDS:
             break
         if kind in _PARAMETER_SET_KINDS and unit != codec.sps and unit != codec.pps:
             if unit not in codec.extra_parameter_sets:
@@ -353,7 +357,7 @@ class DtsExtractor:
             if kind in _PICTURE_KINDS:
                 picture = unit
                 break
-            if kind == NalType.SPS:
+            if kind == _SPS:
                 sequence_set = unit
         if not self._started:
             if not is_key(units):

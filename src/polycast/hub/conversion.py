@@ -12,12 +12,14 @@ from polycast.hub.warnings import StreamWarnings
 from polycast.media.codec import Codec, Kind
 from polycast.media.frame import Frame
 from polycast.media.packet import RtpPacket
+from polycast.media.packet_buffer import PacketBuffer
 from polycast.media.timebase import WallTime, timestamp_difference, wall_time_to_ntp
 from polycast.media.track import Track
 from polycast.rtp.header import HEADER_SIZE, PacketSizes
-from polycast.rtp.payload.base import Depacketizer, Packetizer
+from polycast.rtp.payload.base import KEY, Depacketizer, Packetizer
 from polycast.rtp.payload.registry import make_depacketizer, make_packetizer
 from polycast.rtp.reports import SenderReportSource
+from polycast.rtp.scan import Summary
 
 # Seconds of media between two mappings of RTP timestamps to the wall clock, for a publisher of frames.
 REPORT_INTERVAL_SECONDS = 10
@@ -33,12 +35,17 @@ WallClock = Callable[[Frame, int], WallTime]
 class FrameLane:
     """The frames of one track: from its publisher, or made from its packets while it is open."""
 
-    __slots__ = ("_clock", "_depacketizer", "_track", "_warnings", "order")
+    __slots__ = ("_clock", "_depacketizer", "_now", "_pts", "_timestamp", "_track", "_warnings", "order")
 
     def __init__(self, track: Track, clock: StreamClock, warnings: StreamWarnings) -> None:
         self._track = track
         self._clock = clock.timeline.tracks[track.index]
         self._depacketizer: Depacketizer | None = None
+        self._timestamp = -1
+        """RTP timestamp of the last packet, which came at ``_now``."""
+        self._now = 0.0
+        self._pts = 0
+        """The same on the timeline of the stream."""
         self._warnings = warnings
         self.order = FrameOrder(track, clock.continuity.tracks[track.index], warnings)
 
@@ -53,6 +60,7 @@ class FrameLane:
         ``is_start``: it has had no packets. If its codec is not supported, there are none.
         """
         if self._depacketizer is None:
+            self._timestamp = -1
             depacketizer = self._depacketizer = make_depacketizer(track)
             if depacketizer is not None:
                 depacketizer.limit_frame_size(frame_limit)
@@ -68,17 +76,40 @@ class FrameLane:
         depacketizer = self._depacketizer
         if depacketizer is None:
             return ()
-        order = self.order
-        is_video = order.is_video
-        pts = self._clock.extend(
-            packet.timestamp, now, key=packet.key and is_video, floor=order.last_dts if is_video else None
-        )
-        order.follow(pts, now)
+        if packet.timestamp != self._timestamp or now != self._now:
+            self._place(packet.timestamp, now, key=packet.key)
         errors = depacketizer.errors
-        frames = depacketizer.push(packet, pts)
+        frames = depacketizer.push(packet, self._pts)
         if depacketizer.errors != errors:
             self._warnings.on_unreadable(self._track, depacketizer.last_error, now)
         return frames
+
+    def push_all(self, buffer: PacketBuffer, summary: Summary, now: float) -> Sequence[Frame] | None:
+        """Process packets that were scanned, as `push` does, if they are one whole frame.
+
+        None if they are not: nothing has been processed then.
+        """
+        depacketizer = self._depacketizer
+        if depacketizer is None:
+            return ()
+        unit = depacketizer.whole_unit(buffer)
+        if unit is None:
+            return None
+        sequence, timestamp, _, flagged = summary
+        self._place(timestamp, now, key=bool(flagged) and bool(flagged[0].flags & KEY))
+        errors = depacketizer.errors
+        frames = depacketizer.push_unit(unit, sequence, buffer.count, timestamp, self._pts)
+        if depacketizer.errors != errors:
+            self._warnings.on_unreadable(self._track, depacketizer.last_error, now)
+        return frames
+
+    def _place(self, timestamp: int, now: float, *, key: bool) -> None:
+        """Find the time of a packet on the timeline of the stream."""
+        order = self.order
+        is_video = order.is_video
+        self._timestamp, self._now = timestamp, now
+        self._pts = self._clock.extend(timestamp, now, key=key and is_video, floor=order.last_dts if is_video else None)
+        order.follow(self._pts, now)
 
     def finish(self, frame: Frame) -> Frame | None:
         """Return a frame as readers receive it; None if it is dropped."""

@@ -23,7 +23,7 @@ from polycast.media.track import Track
 from polycast.rtp.header import HEADER_SIZE, PacketSizes, ssrc_at
 from polycast.rtp.payload.base import KEY, PARAMETERS
 from polycast.rtp.payload.registry import payload_of
-from polycast.rtp.scan import FlaggedPacket, PacketScanner
+from polycast.rtp.scan import FlaggedPacket, PacketScanner, Summary
 
 
 class TrackCounters:
@@ -162,7 +162,7 @@ class LiveTrack:
             if not self._lane.is_open:
                 self._update_parameters(buffer.data, flagged)
         if self._lane.is_open:
-            self._make_frames_of(run, flagged, now)
+            self._make_frames_of(run, summary, now)
         return run
 
     def _receive_packets(self, run: Run, now: float) -> Run:
@@ -246,18 +246,27 @@ class LiveTrack:
         """Stop making frames: there are no more readers of frames."""
         self._lane.close()
 
-    def _make_frames_of(self, run: FramedRun, flagged: Sequence[FlaggedPacket], now: float) -> None:
-        with_parameters = {each.start: each for each in flagged if each.flags & PARAMETERS}
+    def _make_frames_of(self, run: FramedRun, summary: Summary, now: float) -> None:
+        with_parameters = {each.start: each for each in summary[3] if each.flags & PARAMETERS}
+        if not with_parameters:
+            frames = self._lane.push_all(run.buffer, summary, now)
+            if frames is not None:
+                self._finish(frames)
+                return
         for packet in run.packets:
             if packet.start in with_parameters:
                 self._update_parameters(packet.data, (with_parameters[packet.start],))
             self._make_frames(packet, now)
 
     def _make_frames(self, packet: RtpPacket, now: float) -> None:
-        lane = self._lane
-        for frame in lane.push(packet, now):
+        frames = self._lane.push(packet, now)
+        if frames:
+            self._finish(frames)
+
+    def _finish(self, frames: Sequence[Frame]) -> None:
+        for frame in frames:
             self._refresh_codec(frame)
-            placed = lane.finish(frame)
+            placed = self._lane.finish(frame)
             if placed is not None:
                 self.entries.append(placed)
 

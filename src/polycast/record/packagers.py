@@ -71,6 +71,7 @@ class Fmp4Packager:
     def __init__(self, tracks: list[Track]) -> None:
         """``tracks`` is shared with the caller, who replaces those whose parameters change."""
         self._tracks = tracks
+        self._mappings: list[FileMapping[Any]] = [file_codecs.CODECS[track.codec] for track in tracks]
         self._head: list[bytes] = []
         self._bases: dict[int, int] = {}
         """The start of the segment in ticks of each track."""
@@ -78,15 +79,13 @@ class Fmp4Packager:
         self._sequence = 0
 
     def describe(self, position: int, frame: Frame) -> Description | None:
-        codec = self._tracks[position].codec
-        mapping: FileMapping[Any] = file_codecs.CODECS[codec]
         try:
-            return mapping.describe(codec, frame)
+            return self._mappings[position].describe(self._tracks[position].codec, frame)
         except ProtocolError:
             return None
 
     def is_described_by_frames(self, position: int) -> bool:
-        return file_codecs.CODECS[self._tracks[position].codec].is_described_by_frames
+        return self._mappings[position].is_described_by_frames
 
     def begin(self, start: SegmentStart, descriptions: Mapping[int, Description]) -> None:
         tracks = []
@@ -101,8 +100,7 @@ class Fmp4Packager:
 
     def add(self, position: int, frame: Frame, duration: int) -> int:
         codec = self._tracks[position].codec
-        mapping: FileMapping[Any] = file_codecs.CODECS[codec]
-        sample = mapping.sample(codec, frame)
+        sample = self._mappings[position].sample(codec, frame)
         run = self._runs.get(position)
         if run is None:
             # less than 0 only if the start of the segment was rounded up to a tick

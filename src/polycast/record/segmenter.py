@@ -257,6 +257,9 @@ class Segmenter:
                 self.counters.dropped += 1
                 return
             self._next.is_dropping = False
+        if len(self._states) == 1:  # there is nothing to put in order
+            self._process(position, (frame, arrival))
+            return
         for place, item in self._interleaver.add(position, frame.dts, frame.size, (frame, arrival)):
             self._process(place, item)
 
@@ -316,7 +319,7 @@ class Segmenter:
             return
         time = state.nanoseconds(frame.dts)
         if position == self._lead or not self._clock.is_known:
-            self._observe_clock(state, frame, arrival)
+            self._observe_clock(state, frame, time, arrival)
         if state.pending is not None:
             self._complete(position, state, self._duration(position, frame, time))
         if self._next.is_dropping:
@@ -474,15 +477,15 @@ class Segmenter:
             end = segment.end if next_start is None or self._next.is_dropping else max(next_start, segment.start.time)
             self._output.end_segment(segment.start, end - segment.start.time)
 
-    def _observe_clock(self, state: _TrackState, frame: Frame, arrival: Arrival) -> None:
-        """Compare the leading track with the wall clock."""
+    def _observe_clock(self, state: _TrackState, frame: Frame, time: int, arrival: Arrival) -> None:
+        """Compare the leading track with the wall clock; ``time`` is the decoding time of the frame."""
         clock = self._clock
-        is_trusted = self._options.trusts_capture_times
-        wall_time = capture_time(frame.wall_time, arrival.wall_time, is_trusted=is_trusted)
-        # Frames arrive in decoding order.
-        time = frame.dts if wall_time == arrival.wall_time else frame.pts
-        date = clock.program_clock.date(time, state.rate, wall_time, discontinuity=frame.discontinuity)
-        clock.offset = date - state.nanoseconds(time)
+        wall_time = arrival.wall_time
+        if frame.wall_time is not None:
+            wall_time = capture_time(frame.wall_time, wall_time, is_trusted=self._options.trusts_capture_times)
+            if wall_time != arrival.wall_time:  # that is the time of presentation, whereas frames arrive to be decoded
+                time = state.nanoseconds(frame.pts)
+        clock.offset = clock.program_clock.follow(time, wall_time, discontinuity=frame.discontinuity)
         clock.difference = arrival.wall_time - arrival.monotonic
         clock.is_known = True
 

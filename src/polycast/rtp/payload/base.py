@@ -9,6 +9,7 @@ from polycast.errors import RemoteProtocolError
 from polycast.media.codec import Codec
 from polycast.media.frame import Frame
 from polycast.media.packet import RtpPacket
+from polycast.media.packet_buffer import PacketBuffer
 from polycast.rtp.header import HEADER_SIZE, MAXIMUM_PAYLOAD_SIZE, build_header
 
 MAXIMUM_FRAME_SIZE = 16 * 1024 * 1024
@@ -67,6 +68,17 @@ class Depacketizer(Protocol):
     lost_frames: int
     """Frames dropped because packets of theirs were lost."""
 
+    def whole_unit(self, buffer: PacketBuffer) -> bytes | None:
+        """Return the unit that a buffer contains in fragments, if its packets are one frame of that unit alone.
+
+        A shortcut for buffers that a `PacketScanner` has accepted; None if it does not apply. Pass it to `push_unit`.
+        """
+        ...
+
+    def push_unit(self, unit: bytes, sequence: int, count: int, timestamp: int, pts: int) -> Sequence[Frame]:
+        """Process all packets of a frame: ``count`` of them from number ``sequence`` on; otherwise as `push`."""
+        ...
+
     def push(self, packet: RtpPacket, pts: int) -> Sequence[Frame]:
         """Process a packet; return the frames that it completes.
 
@@ -111,6 +123,21 @@ class BaseDepacketizer:
             self.fail(error)
             self.reset()
             return NO_FRAMES
+
+    def whole_unit(self, buffer: PacketBuffer) -> bytes | None:
+        """See `Depacketizer.whole_unit`."""
+        return None
+
+    def push_unit(self, unit: bytes, sequence: int, count: int, timestamp: int, pts: int) -> Sequence[Frame]:
+        """See `Depacketizer.push_unit`."""
+        if sequence != self._next_sequence and self._next_sequence >= 0:
+            self.on_loss()
+        self._next_sequence = (sequence + count) & 0xFFFF
+        return self.depacketize_unit(unit, timestamp, pts)
+
+    def depacketize_unit(self, unit: bytes, timestamp: int, pts: int) -> Sequence[Frame]:
+        """Return the frames that a frame of one unit completes, for formats that have `whole_unit`."""
+        raise NotImplementedError
 
     def limit_frame_size(self, size: int) -> None:
         """Limit frames to ``size`` bytes, if that is less than `MAXIMUM_FRAME_SIZE`."""

@@ -10,10 +10,12 @@ from polycast.errors import RemoteProtocolError
 from polycast.media.codec import H264
 from polycast.media.frame import Frame
 from polycast.media.packet import RtpPacket
+from polycast.media.packet_buffer import PacketBuffer
 from polycast.media.track import Track
+from polycast.rtp.header import HEADER_SIZE
 from polycast.rtp.payload.base import KEY, PARAMETERS, BasePacketizer, PayloadPattern, Peek
 from polycast.rtp.payload.format_parameters import decode_base64_list, encode_base64_list
-from polycast.rtp.payload.nal_unit_assembler import NalUnitDepacketizer, packetize_units
+from polycast.rtp.payload.nal_unit_assembler import NalUnitDepacketizer, join_fragments, packetize_units
 from polycast.rtp.payload.rtp_payload import Part, RtpPayload, SdpMedia
 from polycast.rtp.refragment import Refragmenter, UnitRefragmenter
 
@@ -137,6 +139,13 @@ class H264Depacketizer(NalUnitDepacketizer):
         """With the parameter sets received so far."""
         self._dts = h264.DtsExtractor(codec, clock_rate)
 
+    def whole_unit(self, buffer: PacketBuffer) -> bytes | None:
+        payload = buffer.start + buffer.framing.header_size + HEADER_SIZE
+        indicator, header = buffer.data[payload], buffer.data[payload + 1]
+        if indicator & 0x1F != FU_A:
+            return None
+        return join_fragments(buffer, 2, bytes((indicator & 0xE0 | header & 0x1F,)))
+
     def unpack(self, data: bytes, payload: int, end: int) -> None:
         if payload >= end:
             return
@@ -186,10 +195,11 @@ class H264Depacketizer(NalUnitDepacketizer):
 
     def finish(self, units: tuple[bytes, ...], pts: int) -> Frame | None:
         self.learn(units)
-        dts = self._dts.extract(h264.with_parameter_sets(self.codec, units), pts)
+        key = h264.is_key(units)
+        dts = self._dts.extract(h264.with_parameter_sets(self.codec, units) if key else units, pts)
         if dts is None:
             return None
-        return Frame(units, pts, dts, key=h264.is_key(units))
+        return Frame(units, pts, dts, key=key)
 
 
 class H264Packetizer(BasePacketizer):

@@ -10,10 +10,12 @@ from polycast.errors import RemoteProtocolError
 from polycast.media.codec import H265
 from polycast.media.frame import Frame
 from polycast.media.packet import RtpPacket
+from polycast.media.packet_buffer import PacketBuffer
 from polycast.media.track import Track
+from polycast.rtp.header import HEADER_SIZE as RTP_HEADER_SIZE
 from polycast.rtp.payload.base import KEY, PARAMETERS, BasePacketizer, PayloadPattern, Peek
 from polycast.rtp.payload.format_parameters import decode_base64_list, decode_integer, encode_base64_list
-from polycast.rtp.payload.nal_unit_assembler import NalUnitDepacketizer, packetize_units
+from polycast.rtp.payload.nal_unit_assembler import NalUnitDepacketizer, join_fragments, packetize_units
 from polycast.rtp.payload.rtp_payload import Part, RtpPayload, SdpMedia
 from polycast.rtp.refragment import Refragmenter, UnitRefragmenter
 
@@ -128,6 +130,13 @@ class H265Depacketizer(NalUnitDepacketizer):
         """With the parameter sets received so far."""
         self._donl = 2 if codec.maximum_don_difference else 0
         self._dts = h265.DtsExtractor(codec, clock_rate)
+
+    def whole_unit(self, buffer: PacketBuffer) -> bytes | None:
+        data, payload = buffer.data, buffer.start + buffer.framing.header_size + RTP_HEADER_SIZE
+        if data[payload] >> 1 & 0x3F != FRAGMENTATION_UNIT or self._donl:
+            return None
+        header = data[payload + 2]
+        return join_fragments(buffer, 3, bytes((data[payload] & 0x81 | (header & 0x3F) << 1, data[payload + 1])))
 
     def unpack(self, data: bytes, payload: int, end: int) -> None:
         if payload >= end:

@@ -8,9 +8,16 @@ from polycast.codecs.nal import MAXIMUM_NAL_UNITS_PER_FRAME, split_annexb
 from polycast.errors import RemoteProtocolError
 from polycast.media.frame import Frame
 from polycast.media.packet import RtpPacket
+from polycast.media.packet_buffer import PacketBuffer
+from polycast.rtp.header import HEADER_SIZE
 from polycast.rtp.payload.base import BaseDepacketizer
+from polycast.rtp.scan import MARKER
 
 _START_CODE = b"\x00\x00\x01"
+# The header of a fragment (RFC 6184 section 5.8, RFC 7798 section 4.4.3).
+_START_BIT = 0x80
+_END_BIT = 0x40
+_KIND_OF_FRAGMENT = 0x3F
 
 
 class NalUnitDepacketizer(BaseDepacketizer):
@@ -37,21 +44,41 @@ class NalUnitDepacketizer(BaseDepacketizer):
     def depacketize(self, packet: RtpPacket, pts: int) -> Sequence[Frame]:
         frames: list[Frame] = []
         if packet.timestamp != self._timestamp:
-            if self._timestamp >= 0:
-                self._end_frame(frames)
-            self._timestamp = packet.timestamp
-            self._pts = pts
-            self._damaged = False
+            self._begin_frame(packet.timestamp, pts, frames)
         try:
             self.unpack(packet.data, packet.payload, packet.end)
         except RemoteProtocolError as error:
             self.fail(error)
             self.reset()
         if packet.marker:
-            self._end_frame(frames)
-            self._timestamp = -1
-            self._loss = False
+            self._end_marked(frames)
         return frames
+
+    def depacketize_unit(self, unit: bytes, timestamp: int, pts: int) -> Sequence[Frame]:
+        frames: list[Frame] = []
+        if timestamp != self._timestamp:
+            self._begin_frame(timestamp, pts, frames)
+        self.fragment_started()
+        try:
+            self.add_unit(unit)
+        except RemoteProtocolError as error:
+            self.fail(error)
+            self.reset()
+        self._end_marked(frames)
+        return frames
+
+    def _begin_frame(self, timestamp: int, pts: int, frames: list[Frame]) -> None:
+        if self._timestamp >= 0:
+            self._end_frame(frames)
+        self._timestamp = timestamp
+        self._pts = pts
+        self._damaged = False
+
+    def _end_marked(self, frames: list[Frame]) -> None:
+        """The marker bit ends a frame."""
+        self._end_frame(frames)
+        self._timestamp = -1
+        self._loss = False
 
     def begin_stream(self) -> None:
         self._loss = False
@@ -147,6 +174,37 @@ class NalUnitDepacketizer(BaseDepacketizer):
     def begins_frame(self, unit: bytes) -> bool:
         """Return whether nothing that matters can be missing in front of ``unit`` in its access unit."""
         raise NotImplementedError
+
+
+def join_fragments(buffer: PacketBuffer, header_size: int, unit_header: bytes) -> bytes | None:
+    """Return the NAL unit that a buffer has in fragments, ``unit_header`` first, if it has nothing else.
+
+    `PacketScanner` must have accepted the packets, and the first one must be a fragment. None unless the others are of
+    the same size and kind, the first one is the start of the unit, the last one its end and that of the picture, and no
+    other one is. ``header_size`` is that of the payload headers, whose last byte has start bit and end bit.
+    """
+    data, stride, count, end = buffer.data, buffer.stride, buffer.count, buffer.end
+    if not stride or count < 2:
+        return None
+    start = buffer.start + buffer.framing.header_size
+    payload = start + HEADER_SIZE
+    headers = data[payload + header_size - 1 : end : stride]
+    kind = headers[-1] & _KIND_OF_FRAGMENT
+    seconds = data[start + 1 : end : stride]
+    if (
+        data[payload:end:stride].count(data[payload]) != count
+        or headers[-1] != kind | _END_BIT
+        or headers[0] != kind | _START_BIT
+        or headers.count(kind) != count - 2
+        or seconds[-1] < MARKER
+        or seconds.count(seconds[-1]) != 1
+        or any(data[place:end:stride].count(data[place]) != count for place in range(start + 4, start + 8))
+    ):
+        return None
+    size = stride - buffer.framing.header_size - HEADER_SIZE - header_size
+    begins = range(payload + header_size, end, stride)
+    parts = [data[begin : begin + size] for begin in begins[:-1]]
+    return b"".join((unit_header, *parts, data[begins[-1] : end]))
 
 
 def packetize_units(

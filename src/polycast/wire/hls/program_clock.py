@@ -37,15 +37,18 @@ class ProgramClock:
         self._offset: int | None = None
 
     def date(self, time: int, rate: int, wall_time: WallTime, *, discontinuity: bool = False) -> WallTime:
-        """Return the date of ``time`` (ticks of ``rate``), whose frame was captured at ``wall_time``.
+        """Return the date of ``time`` (ticks of ``rate``), whose frame was captured at ``wall_time``."""
+        media_time = rescale(time, rate, NANOSECONDS)
+        return WallTime(media_time + self.follow(media_time, wall_time, discontinuity=discontinuity))
+
+    def follow(self, media_time: int, wall_time: WallTime, *, discontinuity: bool = False) -> int:
+        """Take a frame that was captured at ``wall_time``; return the nanoseconds to add to media times for the date.
 
         After a discontinuity, only possible jitter is smoothed: a pause of the publisher remains visible in full.
         """
-        media_time = rescale(time, rate, NANOSECONDS)
         offset = wall_time - media_time
         known = self._offset
-        limit = MAXIMUM_JITTER if discontinuity else MAXIMUM_DEVIATION
-        if known is not None and abs(offset - known) <= limit:
+        if known is not None and abs(offset - known) <= (MAXIMUM_JITTER if discontinuity else MAXIMUM_DEVIATION):
             offset = known + (offset - known) // _CORRECTION
         self._offset = offset
-        return WallTime(media_time + offset)
+        return offset
