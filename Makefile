@@ -75,6 +75,7 @@ documents: $(VENV)/.test ## make the documents that are generated from the code
 bench: $(VENV)/.test ## measure, print a table, write bench/results (ARGS="--help" for what can be measured; MEDIAMTX=, RTSP_SIMPLE_SERVER= for executables to compare with)
 	@$(PYTHON) -m bench $(ARGS)
 	@$(if $(ARGS),true,$(PYTHON) -m bench.library)
+	@$(if $(ARGS),true,$(PYTHON) -m bench.cameras)
 	@$(if $(ARGS),true,$(PYTHON) -m bench.browser_delay)
 
 fuzz: $(VENV)/.test ## fuzz every parser (SECONDS_PER_TARGET=60 for longer)
