@@ -86,7 +86,7 @@ def test_files_of_the_system_come_last(
     system = tmp_path / "etc" / "mediamtx.yml"
     system.parent.mkdir()
     system.write_text("paths: {all_others: , a: }")
-    monkeypatch.setattr("polycast.cli.SYSTEM_FILES", (str(tmp_path / "none.yml"), str(system)))
+    monkeypatch.setattr("polycast.cli.loading.SYSTEM_FILES", (str(tmp_path / "none.yml"), str(system)))
     assert main(["--check"]) == 0
     assert f"{system} is valid, with 2 paths" in capsys.readouterr().out
     (folder / "polycast.yml").write_text("paths: {a: }")

@@ -5,34 +5,20 @@ from __future__ import annotations
 import argparse
 import contextlib
 import functools
-import os
 import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-import msgspec
-
 from polycast._version import __version__
-from polycast.config import LoadedConfiguration, load
+from polycast.cli.loading import DEFAULT_FILES, load_configuration
+from polycast.config import LoadedConfiguration
 from polycast.config.detect import dialect_named
-from polycast.config.dialects.base import Dialect
 from polycast.config.dialects.registry import DIALECTS
-from polycast.config.names import ALL_PATHS
 from polycast.demo import DEMO_PATH
 from polycast.errors import ConfigurationError
 from polycast.log import printable
-
-DEFAULT_FILES = tuple(dialect.file for dialect in DIALECTS.values())
-"""Files that are looked for in the working directory if none is given."""
-
-SYSTEM_FILES = (
-    ("/usr/local/etc/mediamtx.yml", "/usr/etc/mediamtx.yml", "/etc/mediamtx/mediamtx.yml")
-    if sys.platform != "win32"
-    else ()
-)
-"""Files that are looked for after these, where MediaMTX's packages have them."""
 
 
 def _encrypt(arguments: Sequence[str]) -> int:
@@ -59,6 +45,18 @@ def _migrate(arguments: Sequence[str]) -> int:
     return main(arguments)
 
 
+def _doctor(arguments: Sequence[str]) -> int:
+    from polycast.cli.doctor import main
+
+    return main(arguments)
+
+
+def _completion(arguments: Sequence[str]) -> int:
+    from polycast.cli.completion import main
+
+    return main(arguments, make_parser())
+
+
 def _service(arguments: Sequence[str]) -> int:
     from polycast.cli.service import main
 
@@ -71,6 +69,8 @@ COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
     "migrate": _migrate,
     "top": _top,
     "service": _service,
+    "doctor": _doctor,
+    "completion": _completion,
 }
 """Subcommands; a file with such a name must be given as ./encrypt."""
 
@@ -82,16 +82,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return COMMANDS[arguments[0]](arguments[1:])
     if arguments in (["help"], ["version"]) and not Path(arguments[0]).exists():
         arguments = [f"--{arguments[0]}"]
-    options = _parser().parse_args(arguments)
+    options = make_parser().parse_args(arguments)
     try:
         with _interruptible():
             dialect = dialect_named(options.dialect) if options.dialect else None
-            loaded = _load(options.config, demo=options.demo, dialect=dialect)
+            loaded = load_configuration(options.config, demo=options.demo, dialect=dialect)
     except ConfigurationError as error:
         for text in error.report or (str(error),):
             print(f"ERR: {printable(text)}")
         return 1
-    loader = functools.partial(_load, options.config, demo=options.demo, again=True, dialect=dialect)
+    loader = functools.partial(load_configuration, options.config, demo=options.demo, again=True, dialect=dialect)
     if options.check:
         return _check(loaded)
     with _interruptible():
@@ -115,7 +115,8 @@ def _interruptible() -> Iterator[None]:
         signal.signal(signal.SIGINT, before)
 
 
-def _parser() -> argparse.ArgumentParser:
+def make_parser() -> argparse.ArgumentParser:
+    """Return the parser of the command without a subcommand."""
     parser = argparse.ArgumentParser(
         prog="polycast",
         description="Live media server and proxy: publish a stream once, read it over every protocol.",
@@ -139,29 +140,6 @@ def _parser() -> argparse.ArgumentParser:
         "--demo", action="store_true", help=f"publish a test picture and tone on the path '{DEMO_PATH}' (needs PyAV)"
     )
     return parser
-
-
-def _load(
-    config: str | None, *, demo: bool, again: bool = False, dialect: Dialect | None = None
-) -> LoadedConfiguration:
-    if config is not None and not (config == DEFAULT_FILES[0] and not Path(config).exists()):
-        found: str | None = config
-    else:
-        found = next((name for name in (*DEFAULT_FILES, *SYSTEM_FILES) if Path(name).is_file()), None)
-    loaded = load(found, os.environ, again=again, dialect=dialect)
-    warnings = list(loaded.warnings)
-    configuration = loaded.configuration
-    if found is None:
-        looked_for = f"{' and '.join(DEFAULT_FILES)} in {Path.cwd()}"
-        warnings.insert(0, f"configuration file not found, using the default configuration (looked for {looked_for})")
-        if not configuration.paths:
-            configuration = msgspec.structs.replace(configuration, paths={ALL_PATHS: configuration.path_defaults})
-    if demo and DEMO_PATH not in configuration.paths:
-        paths = {DEMO_PATH: configuration.path_defaults, **configuration.paths}
-        configuration = msgspec.structs.replace(configuration, paths=paths)
-    from polycast.app.optional import without_missing
-
-    return without_missing(msgspec.structs.replace(loaded, configuration=configuration, warnings=warnings))
 
 
 def _check(loaded: LoadedConfiguration) -> int:

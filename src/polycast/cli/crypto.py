@@ -22,7 +22,7 @@ SHORT_KEY = 16
 
 def main(command: str, arguments: Sequence[str]) -> int:
     """Run one of the commands; return the exit status."""
-    options = _parser(command).parse_args(arguments)
+    options = make_parser(command).parse_args(arguments)
     try:
         key = _key(options.key_file)
         content = _read(options.input)
@@ -43,7 +43,8 @@ def main(command: str, arguments: Sequence[str]) -> int:
     return 0
 
 
-def _parser(command: str) -> argparse.ArgumentParser:
+def make_parser(command: str) -> argparse.ArgumentParser:
+    """Return the parser of ``encrypt`` or ``decrypt``."""
     parser = argparse.ArgumentParser(
         prog=f"polycast {command}",
         description=f"{command.capitalize()} a configuration file. A server with {KEY_VARIABLE} in its environment "

@@ -21,7 +21,7 @@ from polycast.log import printable
 
 def main(arguments: Sequence[str]) -> int:
     """Run the command; return the exit status."""
-    options = _parser().parse_args(arguments)
+    options = make_parser().parse_args(arguments)
     try:
         dialect = dialect_named(options.dialect) if options.dialect else None
         content, _ = read_once(options.file)
@@ -47,7 +47,8 @@ def main(arguments: Sequence[str]) -> int:
     return 0
 
 
-def _parser() -> argparse.ArgumentParser:
+def make_parser() -> argparse.ArgumentParser:
+    """Return the parser of the command."""
     parser = argparse.ArgumentParser(
         prog="polycast migrate",
         description="Print a configuration file of MediaMTX or rtsp-simple-server as a polycast.yml, with its "

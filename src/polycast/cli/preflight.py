@@ -67,8 +67,8 @@ def _slates(configuration: Configuration) -> Iterator[Finding]:
                 yield Finding(str(error), is_error=True)
 
 
-def _certificates(configuration: Configuration) -> Iterator[Finding]:
-    dialect = dialect_of(configuration.dialect)
+def used_certificates(configuration: Configuration) -> list[tuple[str, str, tuple[str, str]]]:
+    """Return the keys of the certificates and private keys that are in use, each with the two files."""
     used: list[tuple[str, str, tuple[str, str]]] = []
     for kind in server_kinds():
         certificate = kind.certificate
@@ -78,7 +78,12 @@ def _certificates(configuration: Configuration) -> Iterator[Finding]:
         service = settings_of(configuration)
         if service.is_enabled and service.is_encrypted:
             used.append((f"{name}ServerCert", f"{name}ServerKey", (service.certificate, service.key)))
-    for certificate_key, private_key, files in used:
+    return used
+
+
+def _certificates(configuration: Configuration) -> Iterator[Finding]:
+    dialect = dialect_of(configuration.dialect)
+    for certificate_key, private_key, files in used_certificates(configuration):
         try:
             load_server_context(*files)
         except (OSError, ssl.SSLError) as error:

@@ -24,7 +24,7 @@ HOME_DIRECTORIES = ("/home", "/root", "/run/user")
 
 def main(arguments: Sequence[str]) -> int:
     """Run the command; return the exit status."""
-    options = _parser().parse_args(arguments)
+    options = make_parser().parse_args(arguments)
     try:
         return _install(options)
     except ConfigurationError as error:
@@ -32,7 +32,8 @@ def main(arguments: Sequence[str]) -> int:
         return 1
 
 
-def _parser() -> argparse.ArgumentParser:
+def make_parser() -> argparse.ArgumentParser:
+    """Return the parser of the command."""
     parser = argparse.ArgumentParser(prog="polycast service", description="Run the server as a service.")
     commands = parser.add_subparsers(required=True, metavar="install")
     install = commands.add_parser(

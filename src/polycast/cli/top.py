@@ -44,7 +44,7 @@ class Rates:
 
 def main(arguments: Sequence[str]) -> int:
     """Run the command; return the exit status."""
-    options = _parser().parse_args(arguments)
+    options = make_parser().parse_args(arguments)
     try:
         import rich.console  # noqa: F401
     except ImportError:
@@ -73,7 +73,8 @@ def main(arguments: Sequence[str]) -> int:
         return 1
 
 
-def _parser() -> argparse.ArgumentParser:
+def make_parser() -> argparse.ArgumentParser:
+    """Return the parser of the command."""
     parser = argparse.ArgumentParser(prog="polycast top", description="Show paths and sessions of a running server.")
     parser.add_argument("url", nargs="?", default=DEFAULT_URL, help=f"address of its API (default: {DEFAULT_URL})")
     parser.add_argument("--user", default="", help="apiUser; may also be part of the URL")
