@@ -40,6 +40,7 @@ ALLOWED: dict[str, set[str]] = {
     "record": {"items", "hub", "codecs", "media", "wire", "config", *LEAVES},
     "playback": {"record", "web", "net", "codecs", "media", "wire", "config", *LEAVES},
     "control": {"items", "playback", "record", "hub", "codecs", "media", "wire", "net", "config", *LEAVES},
+    "cluster": {"items", "hub", "rtp", "codecs", "media", "wire", "net", "config", *LEAVES},
     "slates": {"hub", "wire", "codecs", "media", "config", *LEAVES},
     "demo": {"hub", "codecs", "media", *LEAVES},
 }
@@ -53,7 +54,7 @@ PROTOCOL_NAMES = re.compile(r"rtsp(?!-simple-server)|rtmp|hls|webrtc|srt", re.IG
 """The name of the server that Polycast stands in for is no protocol's."""
 OF_THE_NETWORK = ("polycast.wire.http.", "polycast.wire.pcapng", "polycast.wire.proxy_protocol")
 """Engines of protocols and formats that carry no streams, which the network and the control services may know."""
-NAMELESS_LAYERS = ("hub", "control")
+NAMELESS_LAYERS = ("hub", "control", "cluster")
 ASSEMBLING_LAYERS = ("config", "app", "cli", "api")
 NAMING_MODULES = {
     "app/application.py",
