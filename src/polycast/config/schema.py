@@ -264,8 +264,8 @@ class Configuration(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         Meta(
             description=(
                 "Pause between the attempts of an address that has sent wrong credentials more than ten times "
-                "within a minute, on any number of connections. A refused RTMP client always waits this long. Slows "
-                "down guessing."
+                "within a minute, on any number of connections. A refused client of RTMP or SRT always waits this "
+                "long. Slows down guessing."
             )
         ),
     ] = Duration(2)

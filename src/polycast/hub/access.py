@@ -213,7 +213,7 @@ class AccessControl:
             if is_given and denied.denial not in (Denial.ADDRESS, Denial.LIMIT):
                 now = time.monotonic()
                 if self._failures.count(request.address, now) and not has_waited:
-                    await self._wait_for_turn(request, now)
+                    await self._wait_for_turn(request.address, now)
             raise
         if counts:
             self._remember(request)
@@ -242,8 +242,19 @@ class AccessControl:
         now = time.monotonic()
         if self._key(request) in self._proven or not self._failures.is_guessing(request.address, now):
             return False
-        await self._wait_for_turn(request, now)
+        await self._wait_for_turn(request.address, now)
         return True
+
+    async def wait_before_secret(self, address: str) -> None:
+        """Wait before a secret is checked that only its protocol can check, such as the key to encrypted media: for the
+        turn of the attempt, if the address guesses. Raises AccessDenied if too many wait."""
+        now = time.monotonic()
+        if self._failures.is_guessing(address, now):
+            await self._wait_for_turn(address, now)
+
+    def count_wrong_secret(self, address: str) -> None:
+        """Count such a secret that was wrong."""
+        self._failures.count(address, time.monotonic())
 
     def _remember(self, request: AccessRequest) -> None:
         """Remember valid credentials."""
@@ -258,9 +269,9 @@ class AccessControl:
         given = request.credentials
         return hash((request.address, given.user, given.plain(), given.token))
 
-    async def _wait_for_turn(self, request: AccessRequest, now: float) -> None:
+    async def _wait_for_turn(self, address: str, now: float) -> None:
         pause = float(self._configuration.authentication_failure_pause)
-        seconds = self._failures.turn(request.address, now, pause)
+        seconds = self._failures.turn(address, now, pause)
         if seconds is None:
             raise AccessDenied("too many failed attempts from this address", Denial.LIMIT)
         await asyncio.sleep(seconds)

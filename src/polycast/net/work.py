@@ -43,6 +43,26 @@ LONGEST_SECONDS: Final = 0.005
 is not the connection's fault; a connection whose events really take that long uses up its share soon anyway."""
 
 
+class Share:
+    """How much of the loop's time a connection has used. Times are monotonic seconds."""
+
+    __slots__ = ("_used_until", "weight")
+
+    def __init__(self) -> None:
+        self.weight = 1
+        """It may use this many times `SHARE`."""
+        self._used_until = 0.0
+        """Time until which its share is used up."""
+
+    def use(self, seconds: float, now: float) -> None:
+        """Count the time that it has used just now."""
+        self._used_until = max(self._used_until, now) + min(seconds, LONGEST_SECONDS) / (SHARE * self.weight)
+
+    def is_used_up(self, now: float, lead: float) -> bool:
+        """Whether it is to be served only by the queue; ``lead`` is that of the queue."""
+        return self._used_until > now + lead
+
+
 class Worker(Protocol):
     """A connection with work left."""
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import builtins
 import itertools
+import math
 import socket
 import sys
+import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -25,7 +27,7 @@ from tests.protocols.srt.support import (
     url,
     video_frame,
 )
-from tests.support.waiting import PATIENCE
+from tests.support.waiting import PATIENCE, until
 from tests.wire.rtmp.support import AUDIO, VIDEO
 from tests.wire.srt import captured
 
@@ -33,12 +35,18 @@ from polycast.app import StartError
 from polycast.config import from_mapping, update
 from polycast.config.dialects.mediamtx import MEDIAMTX
 from polycast.errors import ConfigurationError
+from polycast.hub.failures import LONGEST_LINE
 from polycast.hub.path import Publisher
 from polycast.hub.stats import Reference
 from polycast.media.codec import G711, H264
 from polycast.media.track import Track
+from polycast.net.udp import Address
+from polycast.net.work import SLICE_SECONDS
 from polycast.protocols import transport_ingest
+from polycast.protocols.srt import handshakes
 from polycast.protocols.srt import server as server_module
+from polycast.protocols.srt.link import MAXIMUM_BACKLOG, Link, Timers
+from polycast.wire.srt.connection import State
 from polycast.wire.srt.handshake import HandshakeType, parse_handshake
 from polycast.wire.srt.packet import ControlType, build_control
 
@@ -353,6 +361,107 @@ async def test_a_repeated_request_gets_the_same_answer() -> None:
             assert first.kind == HandshakeType.CONCLUSION
             assert first == second
             assert len(connections(app)) == 1
+
+
+async def test_wrong_passphrases_of_an_address_are_counted() -> None:
+    """They are attempts to guess like wrong passwords: after ten of them, the address has to wait."""
+    async with serving(paths=SECRET, authenticationFailurePause="300ms") as app:
+        access, begin = app.app.hub.access, asyncio.get_running_loop().time()
+        assert await refusal(app, "publish:cam", passphrase="wrong passphrase") == 10
+        assert asyncio.get_running_loop().time() - begin >= 0.29, "the answer has waited"
+        for _ in range(10):
+            access.count_wrong_secret("127.0.0.1")
+        for _ in range(LONGEST_LINE + 1):
+            waiting = asyncio.ensure_future(access.wait_before_secret("127.0.0.1"))
+            await asyncio.sleep(0)
+            waiting.cancel()
+        assert await refusal(app, "publish:cam", passphrase=PUBLISH) == 1402, "too many wait"
+
+
+async def test_a_flood_of_clients_does_not_fill_the_log(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(handshakes, "LOGGED_CLIENTS", 3)
+    async with serving(paths={"other": {}}) as app:
+        with _socket() as opened:
+            request = bytearray(await _conclusion(opened, port_of(app)))
+            for number in range(10):
+                request[40:44] = (1000 + number).to_bytes(4, "big")
+                answer = parse_handshake(await _ask(opened, port_of(app), bytes(request)))
+                assert (answer.socket_id, answer.kind) == (1000 + number, 1000 + 1404)
+        assert sum("opened" in line and "conn" in line for line in app.log.lines) == 3
+        assert sum("closed (" in line for line in app.log.lines) == 3
+        server = server_of(app)
+        server.lines.summarise(server.now() + handshakes.WINDOW_SECONDS)
+        assert sum("7 more clients have asked within 10 s" in line for line in app.log.lines) == 1
+        for _ in range(3):
+            server.lines.take(server.now() + handshakes.WINDOW_SECONDS)
+        async with peer(app, "publish:other"):
+            assert sum("opened" in line and "conn" in line for line in app.log.lines) == 4, "accepted ones are logged"
+
+
+async def test_handshakes_that_cannot_be_processed_in_time_are_ignored() -> None:
+    processed: list[bytes] = []
+
+    def process(packet: bytes, address: Address) -> None:
+        processed.append(packet)
+        time.sleep(SLICE_SECONDS)
+
+    waiting = handshakes.Handshakes(asyncio.get_running_loop(), process)
+    for number in range(handshakes.MAXIMUM_WAITING + 5):
+        waiting.add(number.to_bytes(2, "big"), ("127.0.0.1", 1))
+    assert not processed
+    await asyncio.sleep(0)
+    assert len(processed) == 1, "others are served in between"
+    left = 1
+    while waiting.work():
+        left += 1
+        if left == 20:
+            waiting.close()
+    assert processed == [number.to_bytes(2, "big") for number in range(len(processed))]
+    assert len(processed) == 20
+
+
+class _Costly:
+    """An engine on which each packet takes two milliseconds."""
+
+    state = State.OPEN
+    close_reason = "closed"
+
+    def __init__(self) -> None:
+        self.packets = 0
+
+    def receive_data(self, data: bytes, now: float) -> None:
+        self.packets += 1
+        time.sleep(0.002)
+
+    def next_timeout(self) -> float:
+        return math.inf
+
+    def data_to_send(self) -> list[bytes]:
+        return []
+
+    def received(self) -> list[bytes]:
+        return []
+
+
+async def test_a_connection_that_costs_too_much_waits_for_its_turn() -> None:
+    loop = asyncio.get_running_loop()
+    timers = Timers(loop, lambda link: pytest.fail("an error"))
+    engine: Any = _Costly()
+    socket_of_it: Any = None
+    link = Link(engine, socket_of_it, ("127.0.0.1", 1), timers, lambda payloads, now: None, lambda reason: None)
+    for _ in range(100):
+        link.receive(b"", loop.time())
+    first = engine.packets
+    assert first < 25, "it has used its share in advance"
+    assert link.waiting_size == (100 - first) * 1472
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert first < engine.packets < 50, "others are served in between"
+    for _ in range(MAXIMUM_BACKLOG + 10):
+        link.receive(b"", loop.time())
+    assert link.waiting_size == MAXIMUM_BACKLOG * 1472
+    engine.state = State.CLOSED
+    await until(lambda: not link.waiting_size)
 
 
 async def test_requests_without_a_cookie_leave_nothing_behind() -> None:

@@ -22,6 +22,7 @@ from polycast.net.address import join_host_port
 from polycast.net.udp import Address
 from polycast.protocols.base import Server, ServerContext
 from polycast.protocols.session_fields import session_fields
+from polycast.protocols.srt.handshakes import LogLines
 from polycast.protocols.srt.item import SrtConnectionItem
 from polycast.protocols.srt.keys import keys_for
 from polycast.protocols.srt.link import Link
@@ -48,6 +49,7 @@ class Host(Server):
 
     context: ServerContext
     log: Log
+    lines: LogLines
 
     @abstractmethod
     def now(self) -> float:
@@ -104,6 +106,18 @@ class Connection(Publisher):
         """Refuse: another client needs the slot."""
         self._refuse(Rejection.OVERLOAD, "another client needs its place")
 
+    # Log
+
+    def tell_opened(self) -> None:
+        """Write it into the log, unless that has enough lines about clients that are not accepted."""
+        self.media.is_logged = self.server.lines.take(self.server.now())
+        if self.media.is_logged:
+            self.log.info("opened")
+
+    def _tell(self, text: str, *values: object) -> None:
+        if self.media.is_logged:
+            self.log.info(text, *values)
+
     # Decision
 
     def decide(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -120,11 +134,14 @@ class Connection(Publisher):
         try:
             await (self._publish(wish) if wish.publishes else self._read(wish))
         except PathError as error:
-            self.log.info("request refused: %s", error)
+            self._tell("request refused: %s", error)
             if isinstance(error, AccessDenied):
                 await asyncio.sleep(self.server.failure_pause)
             self._refuse(rejection_of(error), str(error))
         except RejectedError as error:
+            if error.reason is Rejection.BAD_SECRET:
+                self.server.context.hub.access.count_wrong_secret(self.peer[0])
+                await asyncio.sleep(self.server.failure_pause)
             self._refuse(error.reason, str(error))
         except Exception:
             self.on_internal_error()
@@ -154,10 +171,14 @@ class Connection(Publisher):
             raise RejectedError(Rejection.UNSECURE, "passphrase not provided by client")
         if not passphrase:
             raise RejectedError(Rejection.UNSECURE, "the client encrypts, but the path has no passphrase")
+        await self.server.context.hub.access.wait_before_secret(self.peer[0])
         return await keys_for(passphrase, material)
 
     def _accept(self, keys: ConnectionKeys | None) -> Link:
         self._opened_at = None
+        if not self.media.is_logged:
+            self.media.is_logged = True
+            self.log.info("opened")
         link = self.media.link = self.server.open_link(self, keys)
         return link
 
@@ -282,7 +303,7 @@ class Connection(Publisher):
         self.server.refuse(self, code)
         self._leave(reason)
         self.server.remove_client(self)
-        self.log.info("closed (%s)", reason)
+        self._tell("closed (%s)", reason)
 
     def _leave(self, reason: str) -> None:
         """Stop publishing or reading."""
@@ -304,6 +325,8 @@ class Connection(Publisher):
             return
         engine = media.link.engine
         self._count(engine)
+        stream = media.ingest.stream if media.ingest is not None else None
+        media.link.share.weight = 1 + len(stream.readers) if stream is not None else 1
         if media.ingest is not None and not media.ingest.tick(now):
             self.close(NO_SUPPORTED_TRACK)
             return
@@ -361,5 +384,7 @@ class _Media:
         self.path: Path | None = None
         self.ingest: TransportIngest | None = None
         self.reader: TransportReader | None = None
+        self.is_logged = False
+        """Whether the log says that it was opened, and so will say how it goes on."""
         self.told_dropped = 0
         """Dropped packets that were logged."""

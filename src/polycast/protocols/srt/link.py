@@ -5,12 +5,19 @@ from __future__ import annotations
 import asyncio
 import heapq
 import math
+from collections import deque
 from collections.abc import Callable, Sequence
+from time import perf_counter
 from typing import Final
 
 from polycast.net.udp import Address, UdpSocket
+from polycast.net.work import SLICE_SECONDS, Share, work_queue_of
 from polycast.wire.srt.connection import Connection, State
 from polycast.wire.srt.datagrams import Datagrams
+from polycast.wire.srt.packet import MAXIMUM_DATAGRAM
+
+MAXIMUM_BACKLOG: Final = 2048
+"""Datagrams of one connection that wait for their turn; others are dropped, as if the network had lost them."""
 
 TICK_SECONDS: Final = 0.005
 """Timers of all connections are rounded up to multiples of this, so that they expire together."""
@@ -38,12 +45,54 @@ class Link:
         self._on_received = on_received
         self._on_closed = on_closed
         self._is_ended = False
+        self._queue = work_queue_of(timers.loop)
+        self._backlog: deque[bytes] = deque()
+        self.share = Share()
+        """What it has used of the loop's time."""
         self.scheduled = math.inf
         """When its timer expires; see `Timers`."""
 
     def receive(self, data: bytes, now: float) -> None:
-        """Process a datagram; `settle` is to be called after the last one of a read."""
-        self.engine.receive_data(data, now)
+        """Process a datagram; `settle` is to be called after the last one of a read.
+
+        Those of a peer that costs too much wait for their turn: see `net.work`.
+        """
+        backlog, share = self._backlog, self.share
+        if backlog:
+            if len(backlog) < MAXIMUM_BACKLOG:
+                backlog.append(data)
+        elif share.is_used_up(now, self._queue.lead):
+            backlog.append(data)
+            self._queue.add(self)
+        else:
+            start = perf_counter()
+            try:
+                self.engine.receive_data(data, now)
+            except Exception:
+                self._timers.on_error(self)
+            share.use(perf_counter() - start, now)
+
+    @property
+    def waiting_size(self) -> int:
+        """Bytes that were received and wait for their turn, about."""
+        return len(self._backlog) * MAXIMUM_DATAGRAM
+
+    def work(self) -> bool:
+        """Process what waits, for one slice; called by the work queue."""
+        backlog, engine = self._backlog, self.engine
+        now = self._timers.loop.time()
+        start = perf_counter()
+        try:
+            while backlog and perf_counter() < start + SLICE_SECONDS:
+                engine.receive_data(backlog.popleft(), now)
+        except Exception:
+            backlog.clear()
+            self._timers.on_error(self)
+        self.share.use(perf_counter() - start, now)
+        self._timers.settle_one(self, now)
+        if self._is_ended:
+            backlog.clear()
+        return bool(backlog)
 
     def send(self, datagrams: Sequence[Datagrams], now: float) -> None:
         """Send payloads."""
@@ -57,6 +106,7 @@ class Link:
     def settle(self, now: float) -> None:
         """Do what is due, after datagrams were received or time has passed."""
         engine = self.engine
+        start = perf_counter()
         due = engine.next_timeout()
         if now >= due:
             engine.handle_timeout(now)
@@ -65,6 +115,7 @@ class Link:
         received = engine.received()
         if received and not self._is_ended:
             self._on_received(received, now)
+        self.share.use(perf_counter() - start, now)
         if engine.state is State.CLOSED:
             self._end()
         else:
@@ -97,8 +148,8 @@ class Timers:
 
     def __init__(self, loop: asyncio.AbstractEventLoop, on_error: Callable[[Link], None]) -> None:
         """``on_error`` is called while an exception is handled, which is a bug."""
-        self._loop = loop
-        self._on_error = on_error
+        self.loop = loop
+        self.on_error = on_error
         self._heap: list[tuple[float, int, Link]] = []
         self._count = 0
         self._timer: asyncio.TimerHandle | None = None
@@ -111,9 +162,9 @@ class Timers:
     def settle(self) -> None:
         """The socket was read: let the connections that received something do what is due."""
         touched, self._touched = self._touched, {}
-        now = self._loop.time()
+        now = self.loop.time()
         for link in touched:
-            self._settle(link, now)
+            self.settle_one(link, now)
 
     def schedule(self, link: Link, due: float) -> None:
         """Let the timer of a connection expire."""
@@ -141,12 +192,12 @@ class Timers:
         if self._timer is not None:
             self._timer.cancel()
         due = math.ceil(self._heap[0][0] / TICK_SECONDS) * TICK_SECONDS
-        self._timer = self._loop.call_at(due, self._on_timer)
+        self._timer = self.loop.call_at(due, self._on_timer)
 
     def _on_timer(self) -> None:
         self._timer = None
         heap = self._heap
-        now = self._loop.time() + TICK_SECONDS / 10  # loops round times to milliseconds
+        now = self.loop.time() + TICK_SECONDS / 10  # loops round times to milliseconds
         expired: list[Link] = []
         while heap and heap[0][0] <= now:
             due, _, link = heapq.heappop(heap)
@@ -154,12 +205,13 @@ class Timers:
                 link.scheduled = math.inf
                 expired.append(link)
         for link in expired:  # those that have more to do at once get another turn
-            self._settle(link, now)
+            self.settle_one(link, now)
         if heap and self._timer is None:
             self._start()
 
-    def _settle(self, link: Link, now: float) -> None:
+    def settle_one(self, link: Link, now: float) -> None:
+        """Let a connection do what is due."""
         try:
             link.settle(now)
         except Exception:
-            self._on_error(link)
+            self.on_error(link)

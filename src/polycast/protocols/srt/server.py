@@ -22,6 +22,7 @@ from polycast.net.memory import held_memory_of
 from polycast.net.udp import Address, UdpSocket
 from polycast.protocols.base import ServerContext, ServerKind
 from polycast.protocols.srt.connection import CONNECTION_TYPE, Connection, Host
+from polycast.protocols.srt.handshakes import Handshakes, LogLines
 from polycast.protocols.srt.item import SrtConnectionItem
 from polycast.protocols.srt.link import Link, Timers
 from polycast.protocols.srt.reader import SharedTransport
@@ -62,6 +63,8 @@ class SrtServer(Host):
         self._timers = Timers(context.loop, self._on_link_failed)
         self._socket: UdpSocket | None = None
         self._clients = _Clients()
+        self._handshakes = Handshakes(context.loop, self._on_handshake)
+        self.lines = LogLines(self.log)
         self._transports: WeakKeyDictionary[Stream, dict[_TransportKey, SharedTransport]] = WeakKeyDictionary()
         self._housekeeping: LateTimer | None = None
 
@@ -82,6 +85,7 @@ class SrtServer(Host):
         await self._clients.wait_until_gone(_STOP_SECONDS)
         for client in self._clients.all():
             client.abort(reason)
+        self._handshakes.close()
         self._timers.close()
         if self._socket is not None:
             self._socket.close()
@@ -114,7 +118,7 @@ class SrtServer(Host):
         packet = data[start:end]
         destination = HEADER.unpack_from(packet)[3]
         if not destination:
-            self._on_handshake(packet, address)
+            self._handshakes.add(packet, address)
             return
         link = self._clients.link(destination)
         if link is not None and link.address == address:
@@ -123,11 +127,15 @@ class SrtServer(Host):
 
     def _on_handshake(self, packet: bytes, address: Address) -> None:
         host, port = plain_host(str(address[0])), int(address[1])
-        answer = self._listener.receive_data(packet, host, port, self.now())
-        if isinstance(answer, ConnectionRequest):
-            self._on_request(answer, address, port)
-        elif answer is not None:
-            self._send(answer, address)
+        try:
+            answer = self._listener.receive_data(packet, host, port, self.now())
+            if isinstance(answer, ConnectionRequest):
+                self._on_request(answer, address, port)
+            elif answer is not None:
+                self._send(answer, address)
+        except Exception:
+            self.log.exception("internal error")
+            self.internal_errors += 1
 
     def _on_request(self, request: ConnectionRequest, address: Address, port: int) -> None:
         known = self._clients.of((address, request.socket_id))
@@ -138,7 +146,7 @@ class SrtServer(Host):
             return
         client = Connection(self, str(uuid4()), request, address, port)
         self._clients.add(client)
-        client.log.info("opened")
+        client.tell_opened()
         if not self._find_slot(client):
             return
         observer = self.context.connections
@@ -209,6 +217,7 @@ class SrtServer(Host):
 
     def _on_housekeeping(self) -> None:
         now = self.now()
+        self.lines.summarise(now)
         memory = held_memory_of(self.context.loop)
         for client in self._clients.all():
             try:
@@ -221,7 +230,7 @@ class SrtServer(Host):
                 memory.update(
                     client,
                     client.peer[0],
-                    link.engine.receiver.held_size,
+                    link.engine.receiver.held_size + link.waiting_size,
                     (sender.flight + sender.waiting) * sender.payload_size,
                 )
         self._schedule()

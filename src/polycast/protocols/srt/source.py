@@ -50,6 +50,8 @@ class SrtPuller(Puller):
             while not client.lost.done():
                 await asyncio.wait((client.lost,), timeout=_CHECK_SECONDS)
                 _count(client, context.counters)
+                if client.link is not None and ingest.stream is not None:
+                    client.link.share.weight = 1 + len(ingest.stream.readers)
                 if not ingest.tick(client.now()):
                     raise PullError(NO_SUPPORTED_TRACK)
             client.lost.result()
