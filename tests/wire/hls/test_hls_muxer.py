@@ -407,6 +407,24 @@ def test_audio_that_falls_silent_for_minutes(variant: Variant) -> None:
     assert all(segment.duration == pytest.approx(1) for segment in playlist.segments)
 
 
+@pytest.mark.parametrize("variant", Variant)
+def test_rare_sound_is_in_the_segment_of_its_picture(variant: Variant) -> None:
+    """One picture and one audio frame a second, sent in bursts: the first test of many programs, and alarm systems."""
+    muxer = Muxer(variant, BOTH, options())
+    frames = [
+        Frame((b"sound %d" % second,), second * 48_000, second * 48_000, key=True, duration=1024) for second in range(7)
+    ]
+    for (_, picture), sound in zip(video(0, regular(7, rate=1, gop=1)), frames, strict=True):
+        muxer.write_frame(0, picture, 0.0, START)
+        muxer.write_frame(1, sound, 0.0, START)
+    segments = [segment for segment in parse(text(muxer)).segments if not segment.gap]
+    assert len(segments) >= 4
+    for second, segment in enumerate(segments):
+        body = muxer.lookup(segment.uri)
+        assert isinstance(body, Resource)
+        assert re.findall(rb"sound \d", body.body) == [b"sound %d" % second]
+
+
 def test_nothing_is_sent_before_the_first_key_frame() -> None:
     muxer = Muxer(Variant.FMP4, BOTH, options())
     for index, frame in merge(RATES, video(0, [(time, False) for time, _ in regular(3)]), audio(1, 3)):

@@ -310,13 +310,17 @@ class Segmenter:
             self._append(position, state, pending, pending.frame.duration or state.nominal, closing=True)
 
     def _flush_stale(self, dts: int) -> None:
-        """Write the last frames of silent tracks, so that they do not end up in a much later segment."""
+        """Write the last frames of silent tracks, so that they do not end up in a much later segment.
+
+        A track with rare frames is silent as well once its last one has ended.
+        """
         lead = self._states[self._lead]
         for position, state in enumerate(self._states):
             pending = state.pending
             if state is lead or pending is None:
                 continue
-            if rescale(dts, lead.rate, state.rate) - pending.dts > state.rate // 2 and state.nominal < state.rate // 2:
+            age = rescale(dts, lead.rate, state.rate) - pending.dts
+            if age > state.rate // 2 and age >= (pending.frame.duration or state.nominal):
                 self._flush(position, state)
 
     def _end_part(self, start: SegmentStart) -> None:
