@@ -193,6 +193,8 @@ def test_the_entry_for_all_paths_has_one_name(names: tuple[str, str]) -> None:
         ("webrtcAddress: ''\n", "'webrtcAddress' must be set when WebRTC is enabled"),
         ("paths: {a: {rtspTransport: x}}\n", "invalid transport 'x'"),
         ("paths: {a: {source: x}}\n", "invalid source: 'x'"),
+        ("paths: {'~a': {source: 'udp://$G1', sourceOnDemand: yes}}\n", "'udp://$G1' is missing the port"),
+        ("paths: {'~a': {source: 'rtmp://:$G1', sourceOnDemand: yes}}\n", "'rtmp://:$G1' is not a valid RTMP URL"),
         (
             "paths: {'~a': {source: 'rtsp://h/x'}}\n",
             "a path with a regular expression (or path 'all_others') and a static source must have 'sourceOnDemand' "

@@ -84,6 +84,16 @@ def test_a_setting_that_was_global_once_stays_where_it_is() -> None:
     assert new == text.replace("yes", "no") + "pathDefaults:\n  maxReaders: 2\n"
 
 
+def test_a_setting_that_was_global_once_is_set_in_the_defaults_of_paths() -> None:
+    edit = SetKeys({"record": True, "logLevel": "debug"}, MEDIAMTX)
+    text = "paths:\n  a:\n"
+    assert edit.apply(load_bytes(text.encode(), {}, "", MEDIAMTX).configuration).paths["a"].record
+    assert edited(edit, MEDIAMTX, text) == text + "logLevel: debug\npathDefaults:\n  record: yes\n"
+    assert edited(edit, MEDIAMTX, "record: no\n" + text) == "record: yes\n" + text + "logLevel: debug\n"
+    with pytest.raises(ConfigurationError, match=r"non-existent parameter: 'record'"):
+        SetKeys({"record": True}, LEGACY).apply(load_bytes(text.encode(), {}, "", LEGACY).configuration)
+
+
 def test_the_order_matters_only_for_expressions() -> None:
     text = "paths:\n  a:\n  ~b:\n  c:\n"
     for dialect in (LEGACY, POLYCAST, MEDIAMTX):

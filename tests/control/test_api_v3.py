@@ -20,8 +20,10 @@ from tests.support.rtp import key_unit, rtp
 from polycast.config import to_jsonable
 from polycast.config.dialects.registry import MEDIAMTX
 from polycast.control.ids import universal_id
+from polycast.control.v3.items import SessionFields
 from polycast.control.v3.tracks import LABELS, describe_track
 from polycast.media.codec import CODEC_TYPES, H264, MPEG4Audio, Opus
+from polycast.protocols.webrtc import WebRtcFields
 from polycast.wire.rtmp.address import parse_url
 from polycast.wire.rtmp.client import ClientConnection, Mode
 from polycast.wire.rtmp.events import RequestAccepted
@@ -78,6 +80,13 @@ async def test_patching_global_settings(it: Server) -> None:
     assert (response.status_code, response.json()) == (200, {"status": "ok"})
     assert (await it.get("/v3/config/global/get"))["readTimeout"] == "7s"
     assert (await it.get("/v1/config/get"))["readTimeout"] == "7s"
+
+
+async def test_settings_that_were_global_once_are_those_of_paths(it: Server) -> None:
+    response = await it.api.patch("/v3/config/global/patch", json={"recordFormat": "mpegts", "logLevel": "warn"})
+    assert (response.status_code, response.json()) == (200, {"status": "ok"})
+    assert (await it.get("/v3/config/pathdefaults/get"))["recordFormat"] == "mpegts"
+    assert (await it.get("/v3/config/global/get"))["logLevel"] == "warn"
 
 
 @pytest.mark.parametrize(
@@ -371,6 +380,14 @@ SESSION_FIELDS = {
     *("bytesReceived", "bytesSent", "rtpPacketsReceived", "rtpPacketsSent", "rtpPacketsLost", "rtpPacketsInError"),
     *("rtpPacketsJitter", "rtcpPacketsReceived", "rtcpPacketsSent", "rtcpPacketsInError"),
 }
+
+
+def test_webrtc_sessions_lack_what_those_of_mediamtx_lack() -> None:
+    own = {"peerConnectionEstablished", "localCandidate", "remoteCandidate", "outboundFramesDiscarded"}
+    absent = {name for name in SESSION_FIELDS if name.endswith(("InError", "ReportedLost", "PacketsDiscarded"))}
+    assert len(absent) == 6
+    rtsp = {"transport", "profile", "conns"}
+    assert {*SessionFields.__annotations__, *WebRtcFields.__annotations__} == SESSION_FIELDS - absent - rtsp | own
 
 
 async def test_sessions_and_connections(it: Server) -> None:

@@ -173,7 +173,7 @@ def test_files_that_cannot_be_slates(tmp_path: Path) -> None:
     path.write_bytes(b"")
     assert "file is not MP4" in error()
     path.write_bytes(b"just some text")
-    assert "file is not MP4, magic bytes are [32, 115, 111, 109]" in error()
+    assert "file is not MP4, magic bytes are [32 115 111 109]" in error()
     make_clip(path, "-movflags", "+frag_keyframe+empty_moov")
     assert "file is fragmented, or has a track without frames" in error()
     make_clip(path, "-c:v", "mpeg4", "-bf", "0")

@@ -80,7 +80,7 @@ def permits(permissions: Iterable[Permission], action: Action, path: str) -> boo
 
 @lru_cache(maxsize=1024)
 def _pattern(path: str) -> Pattern | None:
-    """Return the compiled expression; None if it is invalid: it then matches nothing."""
+    """Return the compiled expression; None if that of a token is invalid: it then matches nothing."""
     try:
         return compile_path_pattern(path)
     except ConfigurationError:
@@ -88,7 +88,8 @@ def _pattern(path: str) -> Pattern | None:
 
 
 def _check_permission(permission: Permission) -> None:
-    """Every combination of values is valid."""
+    """Raise ConfigurationError for an expression that is not valid: it would match nothing, without a word."""
+    compile_path_pattern(permission.path)
 
 
 PERMISSIONS: Final = StructListKind(Permission, _check_permission, "{action: read, path: cam}")

@@ -49,14 +49,17 @@ def read_mapping(values: Mapping[str, Any], dialect: Dialect) -> tuple[Configura
 
 def update(configuration: Configuration, partial: Mapping[str, Any], dialect: Dialect = LEGACY) -> Configuration:
     """Change global keys and validate the whole configuration. ``paths`` is ignored, as in rtsp-simple-server's API.
+    Keys that were global once change the defaults of paths.
 
     Raises ConfigurationError, also for keys that do not exist.
     """
     changes = {key: value for key, value in _map(partial).items() if key != "paths"}
+    moved = {key: changes.pop(key) for key in dialect.moved & changes.keys()}
     defaults = view_of(dialect_of(configuration.dialect)).defaults
     settings = convert.parse_fields(changes, view_of(dialect), base=defaults)
     written = OwnSettings(configuration.written | (changes.keys() & view_of(dialect).deprecated.keys()))
-    return _validated(replace(configuration, **settings, written=written), dialect)
+    changed = replace(configuration, **settings, written=written)
+    return set_path_defaults(changed, moved, dialect) if moved else _validated(changed, dialect)
 
 
 def add_path(

@@ -150,13 +150,6 @@ def _credential(value: Json) -> str:
     return text
 
 
-def _passphrase(value: Json) -> str:
-    text = _text(value)
-    if text and not _SHORTEST_PASSPHRASE <= len(text.encode()) <= _LONGEST_PASSPHRASE:
-        raise ConfigurationError(f"must be between {_SHORTEST_PASSPHRASE} and {_LONGEST_PASSPHRASE} characters")
-    return text
-
-
 def _login(value: Json) -> str:
     text = _text(value)
     if is_hashed(text) or text.startswith("$argon2"):
@@ -181,6 +174,19 @@ def secret_kind(key: str) -> Kind:
         return text
 
     return Kind("text", parse, str, {"type": ["string", "number", "boolean"]})
+
+
+def passphrase_kind(key: str) -> Kind:
+    """Return the kind of a passphrase of SRT."""
+
+    def parse(value: Json) -> str:
+        text = _text(value)
+        if text and not _SHORTEST_PASSPHRASE <= len(text.encode()) <= _LONGEST_PASSPHRASE:
+            limits = f"between {_SHORTEST_PASSPHRASE} and {_LONGEST_PASSPHRASE} characters"
+            raise ConfigurationError(f"invalid '{key}': must be {limits}")
+        return text
+
+    return Kind("text", parse, str, {"type": "string", "pattern": "^(.{10,79})?$"})
 
 
 def _check_hash(text: str) -> None:
@@ -409,7 +415,6 @@ PORT: Final = Kind(INTEGER.label, _integer, int, INTEGER.schema)
 TEXT: Final = Kind("text", _text, str, {"type": ["string", "number", "boolean"]})
 ADDRESS: Final = Kind("address", _address, str, {"type": "string", "pattern": r"^$|:[0-9]{1,5}$"})
 CREDENTIAL: Final = Kind("credential", _credential, str, {"type": ["string", "number", "boolean"]})
-PASSPHRASE: Final = Kind("text", _passphrase, str, {"type": "string", "pattern": "^(.{10,79})?$"})
 LOGIN: Final = Kind("credential", _login, str, {"type": ["string", "number", "boolean"]})
 URL: Final = Kind("text", _url, str, TEXT.schema)
 DURATION: Final = Kind(

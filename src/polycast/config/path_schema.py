@@ -10,7 +10,7 @@ from msgspec import Meta
 from polycast.config.always_available import TRACKS, AlwaysAvailableTrack
 from polycast.config.declarations import SourceKind
 from polycast.config.forward import FORWARD, ForwardDestination
-from polycast.config.kinds import CREDENTIAL, DURATION_WITH_DAYS, PASSPHRASE, SOURCE, URL
+from polycast.config.kinds import CREDENTIAL, DURATION_WITH_DAYS, SOURCE, URL, passphrase_kind
 from polycast.config.marks import LIVE, NEW, ZERO_IS_A_VALUE, Heading
 from polycast.config.receiving_schema import ReceivingConfiguration
 from polycast.config.recording import DEFAULT_RECORD_PATH
@@ -444,7 +444,7 @@ class PathConfiguration(ReceivingConfiguration, frozen=True, kw_only=True, forbi
 
     srt_publish_passphrase: Annotated[
         str,
-        PASSPHRASE,
+        passphrase_kind("srtPublishPassphrase"),
         NEW,
         Meta(
             description=(
@@ -454,7 +454,10 @@ class PathConfiguration(ReceivingConfiguration, frozen=True, kw_only=True, forbi
         ),
     ] = ""
     srt_read_passphrase: Annotated[
-        str, PASSPHRASE, NEW, Meta(description="The same for clients that read the path over SRT.")
+        str,
+        passphrase_kind("srtReadPassphrase"),
+        NEW,
+        Meta(description="The same for clients that read the path over SRT."),
     ] = ""
 
     given: OwnSettings = OwnSettings()

@@ -188,7 +188,9 @@ class _Changes:
         match edit:
             case edits.SetKeys(values, dialect):
                 values = {key: value for key, value in values.items() if key != "paths"}
-                return self._translated(values, view_of(dialect).accepted, self._view.accepted, self._tree)
+                moved = {key: values.pop(key) for key in dialect.moved & values.keys()}
+                changes = self._translated(values, view_of(dialect).accepted, self._view.accepted, self._tree)
+                return {**changes, **self.of(edits.SetPathDefaults(moved, dialect))} if moved else changes
             case edits.ReplacePaths(new, dialect):
                 return {"paths": Patch(self._replaced(new, dialect))}
             case edits.RemovePath(name):

@@ -291,7 +291,7 @@ def _source_errors(name: str, path: PathConfiguration, source: str, dialect: Dia
 
 def _checked(key: str, url: str, kind: SourceKind) -> Iterator[ConfigurationError]:
     if kind.check is None:
-        yield from _url_errors(key, with_examples(url), kind)
+        yield from _url_errors(key, url, kind)
         return
     try:
         kind.check(url)
@@ -317,7 +317,8 @@ def _redirection_errors(key: str, url: str, hint: str = "") -> Iterator[Configur
 
 
 def _url_errors(key: str, url: str, kind: SourceKind, hint: str = "") -> Iterator[ConfigurationError]:
-    parts = split_url(url if kind.needs_host else url.replace("://:", "://localhost:", 1))
+    example = with_examples(url)
+    parts = split_url(example if kind.needs_host else example.replace("://:", "://localhost:", 1))
     if parts is None or parts.scheme not in kind.schemes or (parts.fragment and not kind.allows_fragment):
         schemes = " or ".join(f"{scheme}://host/path" for scheme in kind.schemes)
         yield ConfigurationError(

@@ -52,21 +52,26 @@ class RtpTraffic(TypedDict):
 
     inboundRTPPackets: Count
     inboundRTPPacketsLost: Count
-    inboundRTPPacketsInError: Count
     inboundRTPPacketsJitter: float
     inboundRTCPPackets: Count
-    inboundRTCPPacketsInError: Count
     outboundRTPPackets: Count
-    outboundRTPPacketsReportedLost: Count
-    outboundRTPPacketsDiscarded: Count
     outboundRTCPPackets: Count
     rtpPacketsReceived: Count
     rtpPacketsSent: Count
     rtpPacketsLost: Count
-    rtpPacketsInError: Count
     rtpPacketsJitter: float
     rtcpPacketsReceived: Count
     rtcpPacketsSent: Count
+
+
+class RtspTraffic(RtpTraffic, TypedDict):
+    """What it says in addition of those of RTSP, as MediaMTX does."""
+
+    inboundRTPPacketsInError: Count
+    inboundRTCPPacketsInError: Count
+    outboundRTPPacketsReportedLost: Count
+    outboundRTPPacketsDiscarded: Count
+    rtpPacketsInError: Count
     rtcpPacketsInError: Count
 
 
@@ -81,21 +86,28 @@ def rtp_session_fields(item: SessionItem) -> RtpTraffic:
     return {
         "inboundRTPPackets": item.packets_received,
         "inboundRTPPacketsLost": item.packets_lost if item.state == "publish" else 0,
-        "inboundRTPPacketsInError": item.packets_invalid,
         "inboundRTPPacketsJitter": item.jitter,
         "inboundRTCPPackets": item.reports_received,
-        "inboundRTCPPacketsInError": 0,
         "outboundRTPPackets": item.packets_sent,
-        "outboundRTPPacketsReportedLost": item.packets_lost if item.state == "read" else 0,
-        "outboundRTPPacketsDiscarded": item.packets_dropped,
         "outboundRTCPPackets": item.reports_sent,
         "rtpPacketsReceived": item.packets_received,
         "rtpPacketsSent": item.packets_sent,
         "rtpPacketsLost": item.packets_lost,
-        "rtpPacketsInError": item.packets_invalid,
         "rtpPacketsJitter": item.jitter,
         "rtcpPacketsReceived": item.reports_received,
         "rtcpPacketsSent": item.reports_sent,
+    }
+
+
+def rtsp_session_fields(item: SessionItem) -> RtspTraffic:
+    """Return the traffic of a session over RTSP."""
+    return {
+        **rtp_session_fields(item),
+        "inboundRTPPacketsInError": item.packets_invalid,
+        "inboundRTCPPacketsInError": 0,
+        "outboundRTPPacketsReportedLost": item.packets_lost if item.state == "read" else 0,
+        "outboundRTPPacketsDiscarded": item.packets_dropped,
+        "rtpPacketsInError": item.packets_invalid,
         "rtcpPacketsInError": 0,
     }
 

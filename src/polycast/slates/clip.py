@@ -134,7 +134,7 @@ def _read_movie_box(file: BinaryIO) -> bytes:
         if header is None:
             break
         if not number and header.kind not in _FIRST_BOXES:
-            raise ClipError(f"file is not MP4, magic bytes are {list(head[4:8])}")
+            raise ClipError(f"file is not MP4, magic bytes are [{' '.join(map(str, head[4:8]))}]")
         size = header.end - header.start
         if header.kind == b"moov":
             if size > MAXIMUM_MOVIE_SIZE:

@@ -92,6 +92,7 @@ def test_media_need_a_port() -> None:
     ):
         from_mapping({"webrtcLocalUDPAddress": ""})
     assert from_mapping({"webrtcLocalUDPAddress": "", "webrtcLocalTCPAddress": ":8189"})
+    assert from_mapping({"webrtcLocalUDPAddress": "", "webrtcICEServers2": [{"url": "stun:192.0.2.1:3478"}]})
 
 
 def test_clients_need_an_address() -> None:

@@ -85,6 +85,15 @@ async def test_the_public_address_is_offered() -> None:
         assert int(host[3]) > int(mapped[3]) > int(forwarded[3])
 
 
+async def test_without_an_address_the_port_is_any() -> None:
+    nowhere = {"webrtcLocalUDPAddress": "", "webrtcIPsFromInterfaces": False, "webrtcAdditionalHosts": []}
+    async with stun_server((PUBLIC, 4000)) as (_, url), running(webrtcICEServers2=[{"url": url}], **nowhere) as fixture:
+        await fixture.log.wait(r"INFO \[WebRTC\] public address: 203.0.113.5:4000")
+        mapped, forwarded = await candidates(fixture)
+        assert mapped[4:8] == [PUBLIC, "4000", "typ", "srflx"]
+        assert forwarded[4:6] == [PUBLIC, str(fixture.server.ports["webrtcLocalUDPAddress"])]
+
+
 async def test_the_first_clients_wait_for_the_public_address() -> None:
     async with stun_server((PUBLIC, 4000)) as (server, url):
         server.is_held = True

@@ -25,7 +25,7 @@ from polycast.protocols.metric_blocks import (
 )
 from polycast.protocols.rtsp.configuration import RtspConfiguration
 from polycast.protocols.rtsp.item import RtspSessionItem
-from polycast.protocols.session_fields import RtpTraffic, rtp_session_fields
+from polycast.protocols.session_fields import RtspTraffic, rtsp_session_fields
 from polycast.wire.rtsp.transport_choice import Protocol as Transport
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ def _uses_srtp(configuration: Configuration) -> bool:
     return configuration[RtspConfiguration].uses_srtp_over_udp
 
 
-class RtspFields(RtpTraffic, TypedDict):
+class RtspFields(RtspTraffic, TypedDict):
     """What an RTSP session has in API v3."""
 
     transport: str | None
@@ -93,7 +93,7 @@ class RtspFields(RtpTraffic, TypedDict):
 
 
 def _session_fields(item: RtspSessionItem) -> RtspFields:
-    return {"transport": item.transport or None, "profile": item.profile or None, **rtp_session_fields(item)}
+    return {"transport": item.transport or None, "profile": item.profile or None, **rtsp_session_fields(item)}
 
 
 RTSP = ServerKind(

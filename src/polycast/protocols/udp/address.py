@@ -41,21 +41,22 @@ class ReceivingAddress:
             return False
 
 
-def parse_address(url: str) -> ReceivingAddress:
-    """Return the parts of a URL. Raises ConfigurationError."""
+def parse_address(url: str, shown: str = "") -> ReceivingAddress:
+    """Return the parts of a URL. Raises ConfigurationError, with the text ``shown`` in place of the URL, if given."""
+    shown = redact(shown or url)
     try:
         parts = urlsplit(url)
         port = parts.port
         parameters = dict(parse_qsl(parts.query, max_num_fields=_MAXIMUM_PARAMETERS))
     except ValueError:
-        raise ConfigurationError(f"'{redact(url)}' is not a valid URL ({_form(url)})") from None
+        raise ConfigurationError(f"'{shown}' is not a valid URL ({_form(url)})") from None
     if not url.isprintable() or parts.fragment or "@" in parts.netloc:
-        raise ConfigurationError(f"'{redact(url)}' is not a valid URL ({_form(url)})")
+        raise ConfigurationError(f"'{shown}' is not a valid URL ({_form(url)})")
     program = _program(parameters.get("program", ""))
     if parts.scheme.startswith("unix"):
-        return ReceivingAddress(socket_path=_socket_path(url, parts.netloc, parts.path), program=program)
+        return ReceivingAddress(socket_path=_socket_path(shown, parts.netloc, parts.path), program=program)
     if not port:
-        raise ConfigurationError(f"'{redact(url)}' is missing the port ({_form(url)})")
+        raise ConfigurationError(f"'{shown}' is missing the port ({_form(url)})")
     source = parameters.get("source", "")
     if source and not _is_ip_address(source):
         raise ConfigurationError(f"invalid source IP: '{source}' (?source= is the IP address of the sender)")
@@ -70,12 +71,12 @@ def check_address(url: str) -> None:
     later. Raises ConfigurationError.
     """
     without_parameters, _, parameters = url.partition("?")
-    parse_address(with_examples(without_parameters if "$" in parameters else url))
+    parse_address(with_examples(without_parameters if "$" in parameters else url), url)
 
 
 def _socket_path(url: str, host: str, path: str) -> str:
     if bool(host) == bool(path):
-        raise ConfigurationError(f"'{redact(url)}' has no file name of a Unix socket ({_form(url)})")
+        raise ConfigurationError(f"'{url}' has no file name of a Unix socket ({_form(url)})")
     return unquote(path or host)
 
 

@@ -91,7 +91,12 @@ class WebRtcConfiguration(Section, frozen=True, kw_only=True, rename=yaml_key):
         restarts("WebRTC"),
         NEW,
         ZERO_IS_A_VALUE,
-        Meta(description="UDP address for the media of all clients; empty: no UDP."),
+        Meta(
+            description=(
+                "UDP address for the media of all clients; empty: no UDP, or if there is no webrtcLocalTCPAddress "
+                "either, a port that the system chooses."
+            )
+        ),
     ] = ":8189"
     webrtc_local_tcp_address: Annotated[
         str,
@@ -220,13 +225,14 @@ class WebRtcConfiguration(Section, frozen=True, kw_only=True, rename=yaml_key):
         except ConfigurationError as error:
             for each in (error, *error.others):
                 yield each.within("webrtcICEServers")
-        if not (self.webrtc_local_udp_address or self.webrtc_local_tcp_address):
+        has_address = bool(self.webrtc_local_udp_address or self.webrtc_local_tcp_address)
+        if not has_address and not (self.webrtc_ice_servers2 or self.webrtc_ice_servers):
             yield ConfigurationError(
                 "at least one between 'webrtcLocalUDPAddress', 'webrtcLocalTCPAddress' or 'webrtcICEServers2' must be "
-                "filled (here it must be an address: media need a port)",
+                "filled",
                 ("webrtcLocalUDPAddress",),
             )
-        if not (self.webrtc_ips_from_interfaces or self.webrtc_additional_hosts):
+        if has_address and not (self.webrtc_ips_from_interfaces or self.webrtc_additional_hosts):
             yield ConfigurationError(
                 "at least one between 'webrtcIPsFromInterfaces' or 'webrtcAdditionalHosts' must be filled: clients "
                 "need an address of the server",

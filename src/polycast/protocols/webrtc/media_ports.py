@@ -21,6 +21,9 @@ from polycast.wire.webrtc.candidates import PASSIVE, REFLEXIVE, TCP, UDP, Candid
 BUFFER_SIZE: Final = 4 * 1024 * 1024
 """Bytes of the UDP socket's buffers: key frames for some hundred viewers at once."""
 
+ANY_PORT: Final = ":0"
+"""The address of a UDP port that the system chooses."""
+
 _TCP_FOUNDATION: Final = "2"
 _REFLEXIVE_FOUNDATION: Final = "3"
 """Candidates of different transports and types have different foundations (RFC 8445 section 5.1.1.3)."""
@@ -42,8 +45,10 @@ class MediaPorts:
 
     async def open(self, settings: WebRtcConfiguration) -> None:
         """Open the ports. Raises OSError."""
-        if settings.webrtc_local_udp_address:
-            host, port = parse_address(settings.webrtc_local_udp_address)
+        # Without any address, clients find the server with the help of STUN servers, whatever its port is.
+        address = settings.webrtc_local_udp_address or ("" if settings.webrtc_local_tcp_address else ANY_PORT)
+        if address:
+            host, port = parse_address(address)
             bound = await asyncio.to_thread(open_udp_socket, host, port, BUFFER_SIZE, BUFFER_SIZE)
             self._datagrams = DatagramPort(self._server.loop, self._peers, bound, self._on_stun_answer)
             self._public = PublicAddress(self._server.loop, self._server.log, self._datagrams)
