@@ -102,7 +102,9 @@ async def request_pages(app):
     ports = {name: (server.ports[key], paths) for name, key, paths in (
         ("HLS", "hlsAddress", ("/", "/x/", "/x/index.m3u8")), ("WebRTC", "webrtcAddress", ("/x/", "/x/publish")),
     ) for server in (app.servers[name],)}
-    ports["API"] = app.control.ports["apiAddress"], ("/", "/status.js", "/v1/config/get", "/openapi.json")
+    ports["API"] = app.control.ports["apiAddress"], (
+        *("/", "/static/app.js", "/v1/server/status", "/v1/server/log", "/v1/config/get", "/openapi.json"),
+    )
     async with httpx2.AsyncClient(verify=False, trust_env=False) as client:
         for port, paths in ports.values():
             for path in paths:

@@ -39,7 +39,10 @@ ALLOWED: dict[str, set[str]] = {
     "protocols": {"items", "web", "transcode", "hub", "rtp", "codecs", "media", "wire", "net", "config", *LEAVES},
     "record": {"items", "hub", "codecs", "media", "wire", "config", *LEAVES},
     "playback": {"record", "web", "net", "codecs", "media", "wire", "config", *LEAVES},
-    "control": {"items", "playback", "record", "hub", "codecs", "media", "wire", "net", "config", *LEAVES},
+    "control": {
+        *{"items", "playback", "record", "transcode", "hub", "codecs", "media", "wire", "net", "config"},
+        *LEAVES,
+    },
     "cluster": {"items", "hub", "rtp", "codecs", "media", "wire", "net", "config", *LEAVES},
     "slates": {"hub", "wire", "codecs", "media", "config", *LEAVES},
     "demo": {"hub", "codecs", "media", *LEAVES},

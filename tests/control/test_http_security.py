@@ -266,7 +266,7 @@ async def test_a_token_in_the_query_is_not_logged() -> None:
         assert not server.log.find("S3CRET")
 
 
-@pytest.mark.parametrize(("service", "path"), SERVICES)
+@pytest.mark.parametrize(("service", "path"), [("api", "/docs"), *(row for row in SERVICES if row[1] != "/")])
 async def test_clients_behind_a_trusted_proxy_have_their_own_address(service: str, path: str) -> None:
     permissions = [{"action": action} for action in ("api", "metrics", "pprof")]
     users = [{"user": "any", "ips": ["192.0.2.7"], "permissions": permissions}]

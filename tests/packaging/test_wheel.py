@@ -57,7 +57,7 @@ def test_every_file_of_the_package_is_there(wheel: Path) -> None:
         if path.is_file() and "__pycache__" not in path.parts
     }
     assert there == wanted
-    for name in ("py.typed", "web/hls.min.js", "web/player.html", "control/pages/status.html"):
+    for name in ("py.typed", "web/hls.min.js", "web/player.html", "control/pages/console/console.html"):
         assert f"polycast/{name}" in there
 
 

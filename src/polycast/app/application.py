@@ -14,6 +14,7 @@ from polycast.config import LoadedConfiguration, changed_keys
 from polycast.config.dialects.registry import LEGACY, dialect_of
 from polycast.config.schema import Configuration
 from polycast.control.command_check import command_problems
+from polycast.control.contract import StreamAddress
 from polycast.control.control import Control, ServiceError
 from polycast.control.hooks import Hooks, HookVariables
 from polycast.control.settings import Loader, Settings
@@ -35,7 +36,6 @@ from polycast.security.addresses import parse_address
 
 if TYPE_CHECKING:
     from polycast.control.contract import WorkerState
-    from polycast.control.pages import Preview
     from polycast.control.traffic import Traffic
 
 __all__ = ["Application", "StartError"]
@@ -132,15 +132,17 @@ class Application:
         """Do nothing: everything is known."""
 
     @property
-    def preview(self) -> Preview | None:
-        """Where a browser can play the streams, if a server that has a page for them runs."""
-        from polycast.control.pages import Preview  # needs Starlette
-
-        for server in self.servers.values():
-            kind = server.kind
-            if kind.address is not None and kind.address.is_page and kind.address.is_shown:
-                return Preview(kind.address.scheme(self.configuration), server.ports[kind.listeners[0].key])
-        return None
+    def addresses(self) -> Mapping[str, StreamAddress]:
+        """Where streams can be read, by the names of the running servers."""
+        return {
+            name: StreamAddress(
+                scheme=address.scheme(self.configuration),
+                port=server.ports[server.kind.listeners[0].key],
+                is_page=address.is_page,
+            )
+            for name, server in self.servers.items()
+            if (address := server.kind.address) is not None
+        }
 
     async def start(self) -> None:
         """Start everything. Raises StartError, after stopping what was started."""

@@ -19,7 +19,10 @@ from polycast.protocols.base import Pull
 from polycast.protocols.registry import pull_of, push_of, server_kinds
 
 _SERVICE_MODULES: Final = {
-    "api": ("polycast.control.api", "polycast.control.events", "polycast.control.traffic"),
+    "api": (
+        *("polycast.control.api", "polycast.control.events", "polycast.control.traffic"),
+        "polycast.control.console.parts",
+    ),
     "metrics": ("polycast.control.metrics.application", "polycast.control.lag", "polycast.control.traffic"),
     "pprof": ("polycast.control.pprof",),
     "playback": ("polycast.playback.application",),

@@ -21,13 +21,15 @@ from polycast.config.redact import redact_query
 from polycast.config.schema import Configuration
 from polycast.control import openapi
 from polycast.control.command_rule import CommandRule
+from polycast.control.console.endpoints import ENDPOINTS as CONSOLE_ENDPOINTS
+from polycast.control.console.endpoints import Console
 from polycast.control.contract import MediaServer, Path, SessionServer, Traffic
 from polycast.control.errors import RequestError
 from polycast.control.event_stream import event_response
 from polycast.control.events import EventHub
 from polycast.control.items import PathItem, describe_path, describe_status
 from polycast.control.openapi_parts import Collection
-from polycast.control.pages import PageData, html_response, page, static_file
+from polycast.control.pages import html_response, page, static_file
 from polycast.control.pages.api_reference import reference_page
 from polycast.control.requests import empty_response, error_response, json_response, read_map
 from polycast.control.routing import MAXIMUM_NAME, Endpoint, mounted, name_in, routes_of
@@ -43,8 +45,11 @@ from polycast.items import SessionItem
 class Api:
     """Answers requests about the running server. It queries the application at each request."""
 
-    def __init__(self, media_server: MediaServer, traffic: Traffic, events: EventHub, commands: CommandRule) -> None:
+    def __init__(
+        self, media_server: MediaServer, traffic: Traffic, events: EventHub, commands: CommandRule, console: Console
+    ) -> None:
         self._media_server = media_server
+        self._console = console
         self._commands = commands
         self._traffic = traffic
         self._events = events
@@ -54,7 +59,11 @@ class Api:
 
         v3 = ApiV3(self._media_server, self._traffic, self._events, partial(self._apply, text_of=error_text))
         application = Starlette(
-            routes=[*routes_of(self, ENDPOINTS), mounted("/v3", v3.application())],
+            routes=[
+                *routes_of(self._console, CONSOLE_ENDPOINTS),
+                *routes_of(self, ENDPOINTS),
+                mounted("/v3", v3.application()),
+            ],
             exception_handlers={HTTPException: _on_http_error, RequestError: _on_request_error},
         )
         application.router.redirect_slashes = False
@@ -147,14 +156,14 @@ class Api:
 
     # The rest
 
-    async def stream_events(self, _: Request) -> Response:
-        return event_response(self._events)
+    async def stream_events(self, request: Request) -> Response:
+        return event_response(self._events, has_log=request.query_params.get("log") == "yes")
 
     async def get_openapi(self, _: Request) -> Response:
         return json_response(await asyncio.to_thread(openapi.build, self._declared()))
 
     async def get_page(self, _: Request) -> Response:
-        return page(PageData(dict(self._media_server.server_names), self._media_server.preview))
+        return page()
 
     async def get_reference(self, _: Request) -> Response:
         declared = self._declared()
@@ -168,7 +177,7 @@ class Api:
         return [Collection.of(server) for server in self._media_server.servers.values()]
 
     async def get_static(self, request: Request) -> Response:
-        found = static_file(request.path_params["name"])
+        found = static_file(request.path_params["name"], request.headers)
         if found is None:
             raise RequestError(404, "not found")
         return found
@@ -212,4 +221,4 @@ ENDPOINTS: Final = (
     Endpoint("GET", "/docs", Api.get_reference),
     Endpoint("GET", "/static/{name}", Api.get_static),
 )
-"""All endpoints; the OpenAPI document is checked against this table."""
+"""All endpoints besides those of the console; the OpenAPI document is checked against this table."""

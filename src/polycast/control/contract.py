@@ -7,9 +7,9 @@ what its workers know.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, MutableSequence, Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Annotated, Any, Protocol
 
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 from polycast.config.path_schema import PathConfiguration
 from polycast.config.schema import Configuration
@@ -24,12 +24,19 @@ from polycast.media.track import Track
 from polycast.record.numbers import DiskNumbers, RecordingNumbers
 
 if TYPE_CHECKING:
-    from polycast.control.pages import Preview
     from polycast.control.settings import Settings
 
 
 FieldsOfItem = Callable[[Any], Mapping[str, Any]]
 """Returns what an item has in API v3 beyond what all have; annotated with the TypedDict of these fields."""
+
+
+class StreamAddress(Struct, frozen=True, kw_only=True, rename="camel"):
+    """Where streams can be read: ``scheme://host:port/path``."""
+
+    scheme: str
+    port: int
+    is_page: Annotated[bool, Meta(description="Whether it is a web page; else it is for players.")]
 
 
 class SessionServer(Protocol):
@@ -76,6 +83,10 @@ class TrackCounters(Protocol):
     def lost(self) -> int: ...
     @property
     def foreign(self) -> int: ...
+    @property
+    def frames(self) -> int: ...
+    @property
+    def key_interval(self) -> float: ...
 
 
 class LiveTrack(Protocol):
@@ -109,6 +120,10 @@ class Stream(Protocol):
     def descriptions(self) -> Sequence[Track]: ...
     @property
     def tracks(self) -> Sequence[LiveTrack]: ...
+    @property
+    def key_track(self) -> int: ...
+    @property
+    def bytes_received(self) -> int: ...
     @property
     def meter(self) -> StreamMeter: ...
 
@@ -254,8 +269,8 @@ class MediaServer(Protocol):
         ...
 
     @property
-    def preview(self) -> Preview | None:
-        """Where a browser can play the streams."""
+    def addresses(self) -> Mapping[str, StreamAddress]:
+        """Where streams can be read, by the names of the running servers."""
         ...
 
     @property

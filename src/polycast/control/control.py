@@ -19,6 +19,7 @@ from polycast.net.http.asgi import Application
 from polycast.security.addresses import parse_address
 
 if TYPE_CHECKING:
+    from polycast.control.console.parts import ConsoleParts
     from polycast.control.events import EventHub
     from polycast.control.lag import LoopLag
     from polycast.control.pprof import Profiles
@@ -55,6 +56,7 @@ class Control:
         self._recordings: Recordings | None = None
         self._commands = CommandRule()
         self._background: set[asyncio.Task[None]] = set()
+        self._console: ConsoleParts | None = None
 
     @property
     def ports(self) -> dict[str, int]:
@@ -183,6 +185,16 @@ class Control:
         return self._traffic
 
     @property
+    def lag(self) -> LoopLag:
+        """The lag of the event loop, measured from now on."""
+        if self._lag is None:
+            from polycast.control.lag import LoopLag
+
+            self._lag = LoopLag(self._loop)
+        self._lag.start()
+        return self._lag
+
+    @property
     def events(self) -> EventHub:
         """What is told about events."""
         if self._events is None:
@@ -197,18 +209,21 @@ class Control:
         """Return the application of the API."""
         from polycast.control.api import Api
 
-        application = Api(self._media_server, self.traffic, self.events, self._commands).application()
-        return refreshed(application, self._media_server)
+        if self._console is None:
+            from polycast.control.console.parts import ConsoleParts
+
+            self._console = ConsoleParts(self._media_server, self.traffic, self.lag)
+            self._console.log.listener = self.events.on_log_line
+        self._console.start()
+        console = self._console.endpoints(lambda: self.ports)
+        api = Api(self._media_server, self.traffic, self.events, self._commands, console)
+        return refreshed(api.application(), self._media_server)
 
     def metrics(self) -> Application:
         """Return the application of the metrics."""
-        from polycast.control.lag import LoopLag
         from polycast.control.metrics.application import application
 
-        if self._lag is None:
-            self._lag = LoopLag(self._loop)
-        self._lag.start()
-        return refreshed(application(self._media_server, self.traffic, self._lag), self._media_server)
+        return refreshed(application(self._media_server, self.traffic, self.lag), self._media_server)
 
     def pprof(self) -> Application:
         """Return the application of the profiles."""
@@ -235,7 +250,9 @@ class Control:
         if "playback" not in self.services and self._recordings is not None:
             self._recordings.close()
             self._recordings = None
-        if "metrics" not in self.services and self._lag is not None:
+        if "api" not in self.services and self._console is not None:
+            self._console.stop()
+        if not {"api", "metrics"} & self.services.keys() and self._lag is not None:
             self._lag.stop()
         if "pprof" not in self.services and self._profiles is not None:
             self._profiles.close()

@@ -9,6 +9,7 @@ from typing import Final
 import msgspec
 
 from polycast.config.webhooks import EventName
+from polycast.control.console.log_ring import LogLine
 from polycast.control.contract import MediaServer
 from polycast.control.ids import universal_id
 from polycast.control.settings import ReloadStatus
@@ -59,9 +60,10 @@ Listener = Callable[[str, Mapping[str, object]], None]
 class Subscriber:
     """One client. `events` yields its events in the format in which they are sent."""
 
-    def __init__(self, *, is_v3: bool = False) -> None:
-        """``is_v3``: whether ids and codecs are those of API v3."""
+    def __init__(self, *, is_v3: bool = False, has_log: bool = False) -> None:
+        """``is_v3``: whether ids and codecs are those of API v3. ``has_log``: whether it also gets lines of the log."""
         self.is_v3 = is_v3
+        self.has_log = has_log
         self._queue: asyncio.Queue[bytes | None] = asyncio.Queue()
         self._is_cut = False
 
@@ -110,9 +112,9 @@ class EventHub(PathObserver):
         """Whether no more clients may listen."""
         return len(self._subscribers) >= MAXIMUM_SUBSCRIBERS
 
-    def subscribe(self, *, is_v3: bool = False) -> Subscriber:
-        """Start collecting events for a client, with the ids and codecs of API v3 or of v1."""
-        subscriber = Subscriber(is_v3=is_v3)
+    def subscribe(self, *, is_v3: bool = False, has_log: bool = False) -> Subscriber:
+        """Start collecting events for a client, with the ids and codecs of API v3 or of v1; see `Subscriber`."""
+        subscriber = Subscriber(is_v3=is_v3, has_log=has_log)
         self._subscribers.add(subscriber)
         self._set_polling()
         return subscriber
@@ -188,6 +190,13 @@ class EventHub(PathObserver):
         else:
             self.emit(EventName.CONFIG_FAILED, source=status.source.value, error=status.error)
 
+    def on_log_line(self, line: LogLine) -> None:
+        """Send a line of the log to those who want it."""
+        event = _event("log", msgspec.to_builtins(line))
+        for subscriber in self._subscribers:
+            if subscriber.has_log:
+                subscriber.put(event)
+
     def emit(self, name: EventName, in_v3: Mapping[str, object] = {}, **data: object) -> None:
         """Send an event. ``in_v3``: what is different for clients of API v3, besides ids."""
         if self._listener is not None:
@@ -225,7 +234,7 @@ class EventHub(PathObserver):
             self.emit(EventName.SESSION_CLOSED, collection=collection, id=session)
 
 
-def _event(name: EventName, data: Mapping[str, object]) -> bytes:
+def _event(name: str, data: Mapping[str, object]) -> bytes:
     return b"event: %s\ndata: %s\n\n" % (name.encode(), msgspec.json.encode(data))
 
 

@@ -7,6 +7,7 @@ from typing import Final
 
 from polycast.config.dialects.legacy import LEGACY
 from polycast.config.dialects.views import view_of
+from polycast.control.console.openapi import console_paths
 from polycast.control.items import PathItem, StatusItem
 from polycast.control.openapi_parts import (
     CHANGE,
@@ -23,13 +24,21 @@ from polycast.control.openapi_parts import (
 from polycast.control.schemas import Json, object_schema
 from polycast.hub.stats import Reference
 
+_LOG: Final[Json] = {
+    "name": "log",
+    "in": "query",
+    "required": False,
+    "description": "`yes`: also the lines of the log, as events with the name `log`.",
+    "schema": {"enum": ["yes", "no"]},
+}
+
 # Structs that the document has once.
 _SHARED: Final = frozenset({Reference.__name__})
 
 
 def build(collections: Iterable[Collection]) -> Json:
     """Return the document for an API with these collections of sessions."""
-    paths: Json = {**_configuration_paths(), **_path_paths(), **_other_paths()}
+    paths: Json = {**_configuration_paths(), **_path_paths(), **console_paths(), **_other_paths()}
     schemas = _schemas()
     for collection in collections:
         item = f"{collection.name[:1].upper()}{collection.name[1:]}Item"
@@ -117,7 +126,7 @@ def _path_paths() -> Json:
 
 def _other_paths() -> Json:
     return {
-        "/v1/events": {"get": event_stream()},
+        "/v1/events": {"get": event_stream(parameters=[_LOG])},
         "/v1/openapi.json": {"get": operation("get this document", "This document.", {"type": "object"})},
     }
 

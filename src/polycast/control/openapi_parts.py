@@ -116,7 +116,7 @@ def operation(
     return made
 
 
-def event_stream() -> Json:
+def event_stream(parameters: list[Json] | None = None) -> Json:
     """Return the operation that streams events."""
     events = "; ".join(f"`{name}`: {meaning}" for name, meaning in EVENTS.items())
     stream = operation(
@@ -125,6 +125,7 @@ def event_stream() -> Json:
         f"{events} A client that is too slow gets `overflow` and is disconnected.",
         None,
         {"503"},
+        parameters=parameters,
     )
     stream["responses"]["200"]["content"] = {"text/event-stream": {"schema": {"type": "string"}}}
     return stream

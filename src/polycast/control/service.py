@@ -34,8 +34,11 @@ _API_METHODS: Final = b"OPTIONS, GET, POST, PATCH, DELETE"
 _API_HEADERS: Final = b"Authorization, Content-Type"
 SAFE_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 
-# Sent by the status page and the terminal view with their requests every second, which would fill the log.
+# Sent by the console and the terminal view with their requests every second, which would fill the log.
 POLL_HEADER: Final = b"polycast-poll"
+
+# Sent by the console, which asks for credentials itself: a challenge would open the browser's own window.
+CONSOLE_HEADER: Final = b"polycast-console"
 
 # Bytes of a request's body: the configuration of some thousand paths.
 MAXIMUM_BODY: Final = 1024 * 1024
@@ -203,7 +206,10 @@ class Guard:
 
     def _target(self, request: Request) -> Target | None:
         """Return what the client needs permission for; None if for nothing."""
-        return "", None
+        path = request.target.partition(b"?")[0]
+        # The files of the console tell nothing of this server; with them, it asks for credentials.
+        is_file = path == b"/" or path.startswith(b"/static/")
+        return None if is_file and self._action is Action.API and request.method in SAFE_METHODS else ("", None)
 
     async def _check(self, transaction: Transaction, target: Target, common: Sequence[Header]) -> None:
         request = transaction.request
@@ -216,6 +222,9 @@ class Guard:
         except AccessDenied as denied:
             if denied.denial is Denial.LIMIT:
                 transaction.respond(self._error(429, str(denied), common))
+            elif CONSOLE_HEADER in request.fields:
+                is_known = await self._media_server.hub.access.is_known(access)
+                transaction.respond(self._refusal_for_console(access, common, is_known=is_known))
             else:
                 self._refuse_credentials(transaction, common)
         except Exception:
@@ -253,6 +262,14 @@ class Guard:
             challenge = [(b"www-authenticate", f'Basic realm="{REALM}", charset="UTF-8"'.encode())]
             response = self._error(401, self.credentials_needed, [*challenge, *common])
         transaction.respond(response)
+
+    def _refusal_for_console(self, access: AccessRequest, common: Sequence[Header], *, is_known: bool) -> Response:
+        if is_known:
+            user = access.credentials.user
+            text = f"{f'the user {user!r}' if user else 'this user'} has no permission to use the API (action: api)"
+            return self._error(403, text, common)
+        given = access.credentials.is_given
+        return self._error(401, "these credentials are not valid" if given else self.credentials_needed, common)
 
     def _error(self, status: int, text: str, headers: Sequence[Header]) -> Response:
         body = msgspec.json.encode(self._describe(text))

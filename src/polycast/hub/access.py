@@ -56,6 +56,13 @@ class Method(Protocol):
         """
         ...
 
+    async def is_known(self, request: AccessRequest, token: str) -> bool:
+        """Return whether the credentials are those of a user, whatever that user may do; False if that is not known.
+
+        Raises TooManyVerifications.
+        """
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class OwnRule:
@@ -218,6 +225,16 @@ class AccessControl:
         if counts:
             self._remember(request)
         return user
+
+    async def is_known(self, request: AccessRequest) -> bool:
+        """Return whether the credentials of a request that `check` has refused are nevertheless those of a user."""
+        if not self._own_rule(request.action, None).is_open:
+            return False
+        token = request.token(in_query=self._configuration.auth_jwt_in_http_query) if self._method.needs_plain else ""
+        try:
+            return (request.credentials.is_given or bool(token)) and await self._method.is_known(request, token)
+        except TooManyVerifications:
+            return False
 
     async def _check_rule(self, request: AccessRequest, own: OwnRule, token: str) -> str:
         try:

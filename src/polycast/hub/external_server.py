@@ -108,3 +108,7 @@ class HttpMethod:
         }
         await self._server.ask(self._url, fields, self._timeout, self._fingerprint)
         return request.credentials.user
+
+    async def is_known(self, request: AccessRequest, token: str) -> bool:
+        """The server only says what a client may do, not who it is."""
+        return False

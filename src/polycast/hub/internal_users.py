@@ -53,6 +53,13 @@ class InternalUsers:
             detail = f"IP '{request.address}' not allowed" if is_address else "no user may do this"
         raise AccessDenied("invalid credentials", Denial.CREDENTIALS, detail)
 
+    async def is_known(self, request: AccessRequest, token: str) -> bool:
+        """Return whether the credentials are those of a user. Raises TooManyVerifications."""
+        for user in self._users:
+            if user.user != ANYBODY and await knows(request, user.user, user.pass_, self._argon2):
+                return True
+        return False
+
 
 async def knows(request: AccessRequest, user: str, password: str, argon2: Argon2Verifier) -> bool:
     """Return whether a client has sent this user and password of the configuration. An empty password is any password.

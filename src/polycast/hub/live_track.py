@@ -29,14 +29,28 @@ from polycast.rtp.scan import FlaggedPacket, PacketScanner, Summary
 class TrackCounters:
     """Counters of what was received of one track."""
 
-    __slots__ = ("bytes", "foreign", "lost", "packets")
+    __slots__ = ("_key_time", "_key_timestamp", "bytes", "foreign", "frames", "key_interval", "lost", "packets")
 
     def __init__(self) -> None:
+        self.frames = 0
+        """Frames; those of one read that could be processed as a whole count as one."""
+        self.key_interval = 0.0
+        """Seconds between the last two key frames, as they arrived; 0 until there were two."""
+        self._key_time = 0.0
+        self._key_timestamp = -1
         self.packets = 0
         self.bytes = 0
         self.lost = 0
         self.foreign = 0
         """Packets of other payload types, which were dropped."""
+
+    def on_key_frame(self, timestamp: int, now: float) -> None:
+        """Process a part of a key frame, which may have several; ``timestamp`` is that of the frame."""
+        if timestamp != self._key_timestamp:
+            if self._key_timestamp >= 0:
+                self.key_interval = now - self._key_time
+            self._key_timestamp = timestamp
+            self._key_time = now
 
 
 class LiveTrack:
@@ -150,15 +164,19 @@ class LiveTrack:
         if sequence != position.next_sequence:
             self._on_gap(buffer.data, buffer.start + buffer.framing.header_size, sequence)
         position.next_sequence = sequence + count & 0xFFFF
+        counters = self.counters
+        if timestamp != position.timestamp:
+            counters.frames += 1
         position.timestamp = timestamp
         position.time = now
         self.frame_open = not marker and self._waits_for_marker
-        counters = self.counters
         counters.packets += count
         counters.bytes += run.size
         if flagged:
             run.key_starts = [start for flags, start, _ in flagged if flags & KEY]
-            run.has_key = self._is_key_track and bool(run.key_starts)
+            if self._is_key_track and run.key_starts:
+                run.has_key = True
+                counters.on_key_frame(timestamp, now)
             if not self._lane.is_open:
                 self._update_parameters(buffer.data, flagged)
         if self._lane.is_open:
@@ -177,6 +195,7 @@ class LiveTrack:
             return received
         inspect = self._scanner.inspect
         position = self.position
+        timestamp = position.timestamp
         counters = self.counters
         for packet in packets:
             flags = inspect(packet.data, packet.payload, packet.end)
@@ -189,6 +208,10 @@ class LiveTrack:
             position.next_sequence = (packet.sequence + 1) & 0xFFFF
             if packet.key and self._is_key_track:
                 received.has_key = True
+                counters.on_key_frame(packet.timestamp, now)
+            if packet.timestamp != timestamp:
+                timestamp = packet.timestamp
+                counters.frames += 1
             if self._lane.is_open:
                 self._make_frames(packet, now)
         last = packets[-1]
@@ -281,6 +304,9 @@ class LiveTrack:
             self._succession = None
         placed = self._lane.order.place(frame, now)
         if placed is not None:
+            self.counters.frames += 1
+            if placed.key and self._is_key_track:
+                self.counters.on_key_frame(placed.pts & 0xFFFFFFFF, now)
             self._refresh_codec(placed)
         return placed
 

@@ -62,6 +62,14 @@ class TokenMethod:
         subject = claims.get("sub")
         return subject if isinstance(subject, str) else ""
 
+    async def is_known(self, request: AccessRequest, token: str) -> bool:
+        """Return whether the token is valid."""
+        try:
+            await self._verify(token)
+        except AccessDenied:
+            return False
+        return True
+
     async def _verify(self, token: str) -> Mapping[str, Any]:
         from polycast.security.tokens import TokenError, UnknownKeyError  # its libraries are large
 

@@ -80,7 +80,7 @@ class Address(Struct, frozen=True, eq=False):
     is_page: bool = False
     """Whether it is a web page that plays the stream; else it is for players."""
     is_shown: bool = True
-    """Whether the demo and the status page link to it."""
+    """Whether the demo links to it."""
 
     def url(self, configuration: Configuration, host: str, port: int, path: str) -> str:
         """Return the address of a path."""

@@ -39,6 +39,11 @@ function explain(text) {
   return ["The stream cannot be shown", text];
 }
 
+/** Tell the page that shows this one in a frame what happens: "playing", "login" or "failed" with a reason. */
+function tell(polycast, text = "") {
+  if (parent !== window) parent.postMessage({ polycast, text }, "*");
+}
+
 function show(state, title = "", advice = "") {
   player.dataset.state = state;
   element("title").textContent = title;
@@ -68,9 +73,12 @@ function watch(user, pass) {
         element("login").hidden = false;
         player.dataset.state = "waiting";
         element("user").focus();
+        tell("login");
         return;
       }
-      show("waiting", ...explain(text));
+      const [title, advice] = explain(text);
+      show("waiting", title, advice);
+      tell("failed", title);
     },
     onNotice: (notices) => {
       element("notice").textContent = notices.map((text) => `${text.charAt(0).toUpperCase()}${text.slice(1)}.`).join(" ");
@@ -85,6 +93,7 @@ function watch(user, pass) {
 }
 
 video.addEventListener("playing", () => {
+  tell("playing");
   player.dataset.state = "running";
   element("unmute").hidden = video.controls || !video.muted || video.srcObject.getAudioTracks().length === 0;
 });
@@ -100,6 +109,7 @@ addEventListener("pagehide", () => reader?.close());
 addEventListener("pageshow", (event) => event.persisted && watch());
 
 if (window.RTCPeerConnection === undefined) {
+  tell("failed", "This browser does not support WebRTC");
   show("waiting", "This browser does not support WebRTC", "Use a current version of Chrome, Edge, Firefox or Safari.");
 } else {
   watch();

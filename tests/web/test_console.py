@@ -1,0 +1,254 @@
+"""The console in Chromium: what is live, a stream with its player, sessions, signing in; axe-core finds no faults."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import contextlib
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from tests.browser import BrowserError, Page, launch
+from tests.control.support import Server, running
+from tests.interop import tools
+from tests.support.waiting import PATIENCE
+from tests.web.axe import violations
+
+pytestmark = pytest.mark.interop
+
+PATH = "yard/north"
+PLAYED = "document.querySelector('video')?.currentTime ?? 0"
+SIZE = "[document.querySelector('video').videoWidth, document.querySelector('video').videoHeight]"
+PHONE = (360, 740)
+DESK = (1280, 900)
+
+TYPE = """(text) => {
+  const field = document.querySelector("[type=search]");
+  field.value = text;
+  field.oninput({target: field});
+}"""
+SIGN_IN = """(user, password) => {
+  const {elements} = document.querySelector("form");
+  elements.user.value = user;
+  elements.password.value = password;
+  elements[elements.length - 1].click();
+}"""
+
+
+def address(server: Server, place: str = "") -> str:
+    return f"http://127.0.0.1:{server.app.control.ports['apiAddress']}/#/{place}"
+
+
+async def go(page: Page, place: str, title: str) -> None:
+    """Go to another page of the console."""
+    await page.evaluate(f"location.hash = {json.dumps(f'#/{place}')}")
+    await page.wait_for(f"document.querySelector('#main h1')?.innerText === {json.dumps(title)}")
+
+
+async def click(page: Page, selector: str) -> None:
+    """Click on an element once it is there."""
+    await page.wait_for(f"document.querySelector({json.dumps(selector)})")
+    await page.evaluate(f"document.querySelector({json.dumps(selector)}).click()")
+
+
+async def press(page: Page, text: str) -> None:
+    """Click on the button with a text."""
+    button = f"[...document.querySelectorAll('#main button')].find((button) => button.innerText === {json.dumps(text)})"
+    await page.wait_for(f"Boolean({button})")
+    await page.evaluate(f"{button}.click()")
+
+
+async def has(page: Page, text: str) -> None:
+    """Wait until the page shows a text."""
+    await page.wait_for(f"document.body.innerText.includes({json.dumps(text)})")
+
+
+async def is_usable(page: Page) -> None:
+    """Check a page for faults, light, dark and on a phone."""
+    for theme in ("light", "dark"):
+        await page.call("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": theme}])
+        assert await violations(page) == [], theme
+    await page.resize(*PHONE)
+    assert await violations(page) == []
+    width = await page.evaluate("document.documentElement.scrollWidth")
+    assert width <= PHONE[0], "the page is wider than a phone"
+    await page.resize(*DESK)
+
+
+async def in_player(page: Page, expression: str) -> Any:
+    """Return the value of an expression in the page of the player, which comes from another port."""
+    frames = (await page.call("Page.getFrameTree"))["frameTree"].get("childFrames", [])
+    assert frames, "there is no player"
+    world = await page.call("Page.createIsolatedWorld", frameId=frames[0]["frame"]["id"])
+    result = await page.call(
+        "Runtime.evaluate", expression=expression, contextId=world["executionContextId"], returnByValue=True
+    )
+    return result["result"].get("value")
+
+
+async def plays(page: Page, seconds: float) -> None:
+    """Wait until the player has played so long."""
+    async with asyncio.timeout(PATIENCE):
+        while True:
+            with contextlib.suppress(BrowserError):  # the frame is being loaded
+                if (await in_player(page, PLAYED) or 0) > seconds:
+                    return
+            await asyncio.sleep(0.1)  # a page cannot set an event
+
+
+def has_no_errors(page: Page) -> None:
+    assert not [line for line in page.console if line.startswith(("error", "exception"))], page.console
+
+
+async def test_it_shows_plays_and_disconnects(tmp_path: Path) -> None:
+    tools.require("ffmpeg")
+    hls = tools.free_port()
+    async with running(paths={"all": {}}, hlsAddress=f"127.0.0.1:{hls}") as server:
+        publish = tools.ffmpeg(
+            "-re", "-f", "lavfi", "-i", "testsrc2=size=320x180:rate=25",
+            "-c:v", "libx264", "-preset", "ultrafast", "-tune", "zerolatency", "-g", "25", "-pix_fmt", "yuv420p",
+            "-f", "rtsp", "-rtsp_transport", "tcp", server.url(PATH),
+        )  # fmt: skip
+        with tools.start("publish", publish, tmp_path) as publisher:
+            await server.until(lambda: (path := server.app.hub.paths.get(PATH)) and path.stream)
+            reader = await server.reader(PATH)
+            async with launch(tmp_path) as browser:
+                page = await browser.open(address(server))
+                await page.resize(*DESK)
+                await page.wait_for("document.querySelector('.tile strong')?.innerText === '1'")
+                await is_usable(page)
+
+                await go(page, "streams", "Streams")
+                await has(page, "1 of 1 stream live")
+                await page.wait_for("document.querySelector('.card img')?.naturalWidth === 320")
+                await is_usable(page)
+                await search_and_filter(page)
+
+                await click(page, ".card h2 a")
+                await page.wait_for(f"document.title.startsWith({json.dumps(PATH)})")
+                await has(page, "320 × 180, Baseline profile")
+                await page.wait_for("!/Out\\s+0 bit/.test(document.querySelector('.facts').innerText)")
+                await click(page, "#watch")
+                await plays(page, 2)
+                assert await in_player(page, SIZE) == [320, 180]
+                await the_code_holds_the_address(page, "RTSP", server.url(PATH))
+                await is_usable(page)
+                await click(page, ".player .bar button.small")
+                await page.wait_for("!document.querySelector('iframe')")
+
+                await go(page, "sessions", "Sessions")
+                await disconnects(page, server, reader)
+                await is_usable(page)
+                assert publisher.process.poll() is None
+                assert await page.evaluate("document.getElementById('trouble').hidden")
+                has_no_errors(page)
+
+
+async def search_and_filter(page: Page) -> None:
+    await page.evaluate(f"({TYPE})('south')")
+    await has(page, "No stream matches.")
+    await page.evaluate(f"({TYPE})('NORTH h264')")
+    await page.wait_for("document.querySelectorAll('.card').length === 1")
+    await press(page, "Failed")
+    await has(page, "No stream matches.")
+    await press(page, "Live")
+    await press(page, "Table")
+    await page.wait_for("document.querySelectorAll('tbody tr').length === 1")
+    assert (await page.evaluate("document.querySelector('tbody tr').innerText")).split("\t")[:2] == [PATH, "Live"]
+    assert await violations(page) == []
+    await press(page, "Cards")
+
+
+async def the_code_holds_the_address(page: Page, name: str, url: str) -> None:
+    """Read the QR code of an address as a phone does."""
+    await click(page, f"[data-qr='{name}']")
+    await page.wait_for("document.querySelector('dialog[open] .qr')")
+    assert await violations(page) == []
+    box = await page.evaluate("document.querySelector('.qr').getBoundingClientRect().toJSON()")
+    clip = {key: box[key] for key in ("x", "y", "width", "height")} | {"scale": 2}
+    taken = base64.b64decode((await page.call("Page.captureScreenshot", format="png", clip=clip))["data"])
+    picture = cv2.imdecode(np.frombuffer(taken, np.uint8), cv2.IMREAD_GRAYSCALE)
+    assert picture is not None
+    text, _, _ = cv2.QRCodeDetector().detectAndDecode(picture)
+    assert text == url
+    await click(page, "dialog[open] button")
+    await page.wait_for("!document.querySelector('dialog')")
+
+
+async def disconnects(page: Page, server: Server, reader: Any) -> None:
+    """Disconnect the reader, after a question, and nobody else."""
+    row = "[...document.querySelectorAll('.clients tbody tr')].find((row) => /RTSP[^]*Reading/.test(row.innerText))"
+    await page.wait_for(f"Boolean({row})")
+    for answer in ("no", "yes"):
+        await page.evaluate(f"{row}.querySelector('button').click()")
+        asked = await page.evaluate("document.querySelector('dialog').innerText")
+        assert "Disconnect this client?" in asked
+        assert re.search(rf"RTSP client 127\.0\.0\.1:\d+ reads the path “{PATH}”", asked)
+        assert await violations(page) == []
+        await click(page, f"[data-answer={answer}]")
+        await page.wait_for("!document.querySelector('dialog')")
+        assert answer == "yes" or len(server.app.hub.paths[PATH].readers) >= 1
+    assert await reader.ended()
+    await page.wait_for(f"!({row})")
+    await has(page, "Publishing")
+
+
+async def test_it_says_why_a_source_failed(tmp_path: Path) -> None:
+    # Nothing listens on port 1.
+    async with running(paths={"cam": {"source": "rtsp://127.0.0.1:1/x"}}) as server:
+        await server.until(lambda: server.app.hub.paths["cam"].source_failure)
+        async with launch(tmp_path) as browser:
+            page = await browser.open(address(server, "streams"))
+            await page.wait_for("document.querySelector('.card.failed')")
+            shown = await page.evaluate("document.querySelector('.card').innerText")
+            assert re.search(r"refused \(for .*, next attempt in \d+ s\)", shown)
+            await go(page, "", "Overview")
+            await has(page, "1 thing needs attention")
+            await is_usable(page)
+
+
+USERS = [
+    {"user": "root", "pass": "secret", "permissions": [{"action": "api"}]},
+    {"user": "viewer", "pass": "seen", "permissions": [{"action": "read"}]},
+]
+
+
+async def test_it_asks_who_one_is(tmp_path: Path) -> None:
+    async with running(authInternalUsers=USERS) as server, launch(tmp_path) as browser:
+        page = await browser.open(address(server, "sessions"))
+        await has(page, "Sign in")
+        await is_usable(page)
+        await page.evaluate(f"({SIGN_IN})('root', 'wrong')")
+        await has(page, "These credentials are not valid.")
+        await page.evaluate(f"({SIGN_IN})('viewer', 'seen')")
+        await has(page, "The user 'viewer' has no permission to use the API")
+        assert await violations(page) == []
+        await page.evaluate(f"({SIGN_IN})('root', 'secret')")
+        await has(page, "Nobody is connected.")
+        await page.wait_for("document.getElementById('sign-out').innerText === 'Sign out root'")
+        await page.evaluate("document.getElementById('sign-out').click()")
+        await has(page, "With a token instead")
+
+
+async def test_it_is_used_with_the_keyboard(tmp_path: Path) -> None:
+    async with running() as server, launch(tmp_path) as browser:
+        page = await browser.open(address(server))
+        await has(page, "Overview")
+        await page.press("Tab")
+        assert await page.evaluate("document.activeElement.innerText") == "Skip to the content"
+        await page.press("Enter")
+        assert await page.evaluate("document.activeElement.id") == "main"
+        await page.evaluate("document.activeElement.blur(); document.querySelector('#nav a').focus()")
+        await page.press("Tab")
+        await page.press("Enter")
+        await page.wait_for("document.title.startsWith('Streams')")
+        await has(page, "There are no streams yet.")
+        await page.evaluate("document.getElementById('theme').click(); document.getElementById('theme').click()")
+        assert await page.evaluate("document.documentElement.dataset.theme") == "dark"
+        assert await page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(12, 15, 20)"
+        assert await page.evaluate("document.getElementById('theme').innerText") == "Theme: dark"
