@@ -27,6 +27,10 @@ if TYPE_CHECKING:
     from polycast.api.inbox import Event as Event
     from polycast.api.inbox import EventKind as EventKind
     from polycast.api.reader import Reader as Reader
+    from polycast.api.recorded import RecordedFrames as RecordedFrames
+    from polycast.api.recordings import RecordedPeriod as RecordedPeriod
+    from polycast.api.recordings import Recordings as Recordings
+    from polycast.api.recordings import recordings as recordings
     from polycast.api.server import Server as Server
     from polycast.api.serving import serve as serve
     from polycast.api.statistics import ServerStatistics as ServerStatistics
@@ -82,6 +86,8 @@ _HOMES = {
     "polycast.api.hooks": ("AuthenticationRequest",),
     "polycast.api.inbox": ("Event", "EventKind"),
     "polycast.api.reader": ("Reader",),
+    "polycast.api.recorded": ("RecordedFrames",),
+    "polycast.api.recordings": ("RecordedPeriod", "Recordings", "recordings"),
     "polycast.api.server": ("Server",),
     "polycast.api.serving": ("serve",),
     "polycast.api.statistics": ("ServerStatistics", "SessionStatistics", "StreamStatistics"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, Unpack, overload
 
@@ -11,6 +12,7 @@ from polycast.api.options import (
     ArrayFormat,
     AudioCodecName,
     OnEvent,
+    RecordedOptions,
     RemoteDecodeOptions,
     RemoteOptions,
     Transport,
@@ -20,6 +22,8 @@ from polycast.api.options import (
 from polycast.api.publishing import PublishOptions, open_coded_writer, open_writer
 from polycast.api.reader import Reader
 from polycast.api.reading import open_decoding, open_inbox, open_reader
+from polycast.api.recorded import Moment, RecordedFrames
+from polycast.api.recordings import is_file, read_file, read_playback
 from polycast.api.remote_publishing import RemotePublishing, pusher_maker
 from polycast.api.remote_reading import RemoteReading, without_credentials
 from polycast.api.runtime import CLIENT_THREAD
@@ -71,9 +75,35 @@ def read(url: str, *, decode: Literal[False], **options: Unpack[RemoteOptions]) 
 def read(url: int, **options: Unpack[WebcamOptions]) -> Reader[VideoFrame]: ...
 
 
+@overload
 def read(
-    url: str | int,
+    url: str | os.PathLike[str],
     *,
+    start: Moment,
+    end: Moment | None = None,
+    video: bool = True,
+    audio: bool = False,
+    **options: Unpack[RecordedOptions],
+) -> RecordedFrames[Any]: ...
+
+
+@overload
+def read(
+    url: os.PathLike[str],
+    *,
+    start: Moment | None = None,
+    end: Moment | None = None,
+    video: bool = True,
+    audio: bool = False,
+    **options: Unpack[RecordedOptions],
+) -> RecordedFrames[Any]: ...
+
+
+def read(
+    url: str | int | os.PathLike[str],
+    *,
+    start: Moment | None = None,
+    end: Moment | None = None,
     decode: bool = True,
     video: bool = True,
     audio: bool = False,
@@ -88,8 +118,8 @@ def read(
     fingerprint: str = "",
     size: tuple[int, int] | None = None,
     rate: float | None = None,
-) -> Reader[Any]:
-    """Read a stream of another server or a camera, or a webcam. Iterate over the result.
+) -> Reader[Any] | RecordedFrames[Any]:
+    """Read a stream of another server or a camera, a webcam, a file or a recording. Iterate over the result.
 
     ``url``: ``rtsp://``, ``rtsps://``, ``rtmp://``, ``rtmps://``, ``srt://``, ``http://`` and ``https://`` for HLS, or
     ``whep://`` and ``wheps://`` for WebRTC over HTTP and HTTPS; with ``user:password@`` if required, or ``:token@``, a
@@ -101,12 +131,23 @@ def read(
     pixels and ``rate`` in frames a second; a webcam takes the nearest that it has. Its frames have no tracks, and
     cannot be read with ``decode=False``. If there is no such webcam, ConnectionFailed is raised.
 
+    A file (``clip.mp4``, or a `pathlib.Path`) is decoded from ``start`` to before ``end``, seconds from its beginning;
+    if it is a recording, they may also be datetimes, or texts such as ``2026-11-30T14:00:00Z``. With ``start`` or
+    ``end``, the address of a path on a playback server is read: ``http://localhost:9996/?path=cam``, with
+    ``user:password@`` if required; numbers are seconds since 1970 then. Both give `RecordedFrames`: every frame, as
+    fast as it is wanted; only ``video``, ``audio`` and ``format`` are for them.
+
     All other parameters are those of `Server.read`. With ``reconnect`` (the default), a server that is unreachable or
     does not have the stream yet is retried after half a second at first, later every ten seconds; each failure is
     reported as an `Event` and logged as a warning. With ``reconnect=False``, the iteration raises ConnectionFailed or
     NotFound. AccessRefused (wrong password) and UnsupportedCodec are always raised. Raises ValueError if the URL cannot
     be read, and MissingDependency if a package for it is not installed.
     """
+    if is_file(url) or start is not None or end is not None:
+        name = str(url) if isinstance(url, int) else os.fspath(url)
+        return _open_recorded(name, start, end, decode=decode, video=video, audio=audio, pixel_format=format)
+    if not isinstance(url, str | int):
+        raise TypeError(f"polycast.read takes a URL, such as 'rtsp://camera/stream', not {url!r}")
     device = device_name(url)
     if device is not None:
         if not decode or audio or not video:
@@ -233,6 +274,16 @@ def check_url(url: object, function: str) -> None:
     """Raise TypeError for an argument that is not a URL, such as the number of a webcam to publish to."""
     if not isinstance(url, str):
         raise TypeError(f"polycast.{function} takes a URL, such as 'rtsp://camera/stream', not {url!r}")
+
+
+def _open_recorded(
+    name: str, start: Moment | None, end: Moment | None, *, decode: bool, **options: Any
+) -> RecordedFrames[Any]:
+    if not decode:
+        raise ValueError("recordings and files are read as arrays: decode=False is for streams")
+    if is_file(name):
+        return read_file(name, start, end, **options)
+    return read_playback(name, start, end, **options)
 
 
 def _open_webcam(

@@ -133,7 +133,7 @@ class Decoding:
 
     def _sound(self, decoder: _Decoder, native: Any, pts: int, known: _Time) -> AudioFrame:
         return AudioFrame(
-            _to_floats(native),
+            to_floats(native),
             sample_rate=int(native.sample_rate),
             pts=decoder.seconds(pts),
             time=_unix_seconds(known.wall),
@@ -144,7 +144,7 @@ def _unix_seconds(wall: WallTime | None) -> float | None:
     return None if wall is None else wall / NANOSECONDS
 
 
-def _to_floats(native: Any) -> Any:
+def to_floats(native: Any) -> Any:
     """Return decoded audio as float32, one row per sample."""
     import numpy as np
 

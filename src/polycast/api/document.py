@@ -23,13 +23,16 @@ LONGEST_SIGNATURE = 140
 """Characters; longer signatures have one parameter per line."""
 
 SECTIONS: dict[str, tuple[str, ...]] = {
-    "Servers and streams": ("Server", "publish", "read", "serve"),
+    "Servers and streams": ("Server", "publish", "read", "recordings", "serve"),
     "Writers": ("Writer", "CodedWriter"),
     "Readers and frames": (
         "Reader",
         "together",
         "Together",
         "Clip",
+        "Recordings",
+        "RecordedPeriod",
+        "RecordedFrames",
         "VideoFrame",
         "AudioFrame",
         "CodedFrame",

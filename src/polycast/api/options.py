@@ -65,3 +65,9 @@ class WebcamOptions(WaitingOptions, total=False):
     format: ArrayFormat
     size: tuple[int, int] | None
     rate: float | None
+
+
+class RecordedOptions(TypedDict, total=False):
+    """Options of readers of recordings and files, see `read`."""
+
+    format: ArrayFormat

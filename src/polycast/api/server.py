@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self, Unpack, overload
 
-from polycast.api.errors import StreamEnded
+from polycast.api.errors import StreamEnded, public_error
 from polycast.api.frames import AudioFrame, CodedFrame, VideoFrame
 from polycast.api.hooks import WORKER_NAME, Authenticate, Hooks, OnRead, OnStream
 from polycast.api.inbox import Inbox
@@ -26,12 +26,13 @@ from polycast.api.publication import Publication
 from polycast.api.publishing import PublishOptions, open_coded_writer, open_writer
 from polycast.api.reader import Reader
 from polycast.api.reading import open_decoding, open_reader
+from polycast.api.recordings import Recordings
 from polycast.api.runtime import STOPPED, LoopThread, Runtime
 from polycast.api.settings import load_settings
 from polycast.api.statistics import ServerStatistics, session_statistics, stream_statistics
 from polycast.api.subscription import Subscription, SubscriptionOptions
 from polycast.api.writer import CodedWriter, Writer
-from polycast.errors import ConfigurationError
+from polycast.errors import ConfigurationError, PolycastError
 from polycast.media.codec import Codec
 from polycast.media.track import Track
 from polycast.net.coalescing import coalesce_reads
@@ -101,7 +102,8 @@ class Server:
     def ports(self) -> dict[str, int]:
         """The ports it listens on, by configuration key: ``{"rtspAddress": 8554, ...}``."""
         application, _ = self._running()
-        return {key: port for server in application.servers.values() for key, port in server.ports.items()}
+        ports = {key: port for server in application.servers.values() for key, port in server.ports.items()}
+        return ports | application.control.ports
 
     def url(self, path: str = "", *, host: str = "127.0.0.1", protocol: str = "RTSP") -> str:
         """Return the address of a path; for HLS and WebRTC, that of the page that plays it.
@@ -354,6 +356,18 @@ class Server:
             timeout=timeout,
             on_event=on_event,
         )
+
+    def recordings(self, name: str) -> Recordings:
+        """Return the recordings of the path ``name``, which are where its settings say: ``recordPath``.
+
+        Raises NotFound if the path is not configured, and StreamEnded if the server is not running.
+        """
+        application, runtime = self._running()
+        try:
+            entry, _ = runtime.call(lambda: application.hub.find_entry(name))
+        except PolycastError as error:
+            raise public_error(error) from error
+        return Recordings(name, entry.configuration.record_path)
 
     def statistics(self) -> ServerStatistics:
         """Return statistics about all paths and clients. Raises StreamEnded if the server is not running."""
