@@ -16,10 +16,10 @@ SYSTEM_PACKAGES := ffmpeg tshark gstreamer1.0-tools gstreamer1.0-plugins-base gs
 	gir1.2-gst-rtsp-server-1.0 python3-gi srt-tools prometheus zsh fish $(if $(shell command -v go),,golang-go)
 
 .DEFAULT_GOAL := help
-.PHONY: help run check test lint format documents bench fuzz executable docker-lint clean
+.PHONY: help run check test lint format documents bench fuzz executable deb home-assistant docker-lint clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: $(VENV)/.installed ## install into .venv and start the server with a demo stream (ARGS="my.yml" for your own)
 	@$(VENV)/bin/polycast $(or $(ARGS),--demo)
@@ -85,6 +85,16 @@ executable: $(VENV)/.executable ## build dist/polycast, a single executable with
 	@$(PYTHON) -m PyInstaller --noconfirm --log-level WARN --distpath dist --workpath build packaging/polycast.spec
 	@POLYCAST_EXECUTABLE=dist/polycast $(PYTHON) -m pytest -q tests/packaging/test_executable.py
 	@ls -l dist/polycast
+
+deb: $(VENV)/.test ## build dist/polycast_*.deb for this Debian or Ubuntu, and install it into a folder to try it
+	$(call install_packages,binutils,exit 0)
+	@rm -f dist/polycast_*.deb
+	@PATH="$(CURDIR)/$(VENV)/bin:$$PATH" $(PYTHON) packaging/deb.py --python /usr/bin/python3
+	@POLYCAST_DEB="$$(ls dist/polycast_*.deb)" $(PYTHON) -m pytest -q tests/packaging/test_deb.py
+	@ls -l dist/polycast_*.deb
+
+home-assistant: $(VENV)/.test ## write dist/home-assistant/polycast, an add-on
+	@$(PYTHON) packaging/home_assistant.py
 
 docker-lint: $(VENV)/.test ## check the Dockerfiles and the compose example, and run the steps of the image here
 	@if command -v hadolint >/dev/null; then hadolint Dockerfile docs/docker/ffmpeg.Dockerfile; fi
