@@ -40,6 +40,14 @@ async def test_the_files_are_those_that_are_served(tmp_path: Path, variant: str,
         await it.until(lambda: not folder.exists())
 
 
+async def test_the_folder_is_there_before_the_first_segment(tmp_path: Path) -> None:
+    async with running(hlsDirectory=str(tmp_path), hlsAlwaysRemux=True) as it:
+        it.publish("cam")
+        await it.until(lambda: (tmp_path / "cam").is_dir())
+        it.server.remuxers["cam"].close("the test closes it")
+        await it.until(lambda: not (tmp_path / "cam").exists())
+
+
 async def test_a_folder_that_cannot_be_made_is_a_warning(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     async with running(hlsDirectory=str(tmp_path / "file")) as it:

@@ -505,7 +505,7 @@ async def test_clients_are_told_that_the_server_stops() -> None:
 @pytest.mark.parametrize("passphrase", ["short", "x" * 80])
 @pytest.mark.parametrize("key", ["srtPublishPassphrase", "srtReadPassphrase"])
 def test_the_length_of_passphrases(key: str, passphrase: str) -> None:
-    with pytest.raises(ConfigurationError, match=f"{key}: must be between 10 and 79 characters"):
+    with pytest.raises(ConfigurationError, match=f"invalid '{key}': must be between 10 and 79 characters"):
         from_mapping({"paths": {"cam": {key: passphrase}}})
 
 

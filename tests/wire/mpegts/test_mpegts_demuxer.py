@@ -24,6 +24,9 @@ from polycast.wire.mpegts.packet import PacketWriter
 from polycast.wire.mpegts.pes import build_pes_header
 from polycast.wire.mpegts.psi import ElementaryStream, ProgramMap, build_program_association, build_program_map
 
+SINGLE = Frame((VIDEO.sps, VIDEO.pps, b"\x65\x88" + b"U" * 1000), 90_000, 90_000, key=True)
+"""A key frame that nothing follows."""
+
 PAIRS = [("h264", "aac"), ("h264b", "opus"), ("h265", "mp3"), ("h264", "ac3")]
 
 
@@ -251,3 +254,25 @@ def test_reading_is_the_inverse_of_writing() -> None:
 
 def test_build_pes_header_is_short_enough_for_a_packet() -> None:
     assert len(build_pes_header(0xE0, 1 << 20, 1 << 40, 0)) <= 170
+
+
+def test_one_frame_tells_the_parameters_at_the_end_of_the_analysis() -> None:
+    """As of a camera that takes a picture a minute."""
+    muxer = Muxer([track(0, VIDEO)])
+    data = muxer.tables() + muxer.write_frame(0, SINGLE, 90_000, 90_000)
+    demuxer = Demuxer()
+    assert demuxer.receive_data(data) == []
+    assert demuxer.tracks is None
+    ((index, frame),) = demuxer.end_analysis()
+    assert demuxer.tracks == (track(0, VIDEO),)
+    assert (index, frame.key, frame.units[-1]) == (0, True, SINGLE.units[-1])
+
+
+def test_the_end_of_the_analysis_cuts_no_frame() -> None:
+    muxer = Muxer([track(0, VIDEO), track(1, AUDIO)])
+    frames = [muxer.write_frame(0, SINGLE, time, time) for time in (90_000, 180_000)]
+    demuxer = Demuxer()
+    assert demuxer.receive_data(muxer.tables() + frames[0] + frames[1][:188]) == []
+    assert len(demuxer.end_analysis()) == 1
+    ((_, frame),) = (*demuxer.receive_data(frames[1][188:]), *demuxer.flush())
+    assert frame.units[-1] == SINGLE.units[-1]

@@ -24,10 +24,16 @@ class MuxerFolder:
         self._written: dict[str, Resource] = {}
         """What it contains; used by the thread only."""
         self._is_busy = False
+        self._is_closed = False
         self._has_failed = False
 
+    def close(self) -> None:
+        """Remove the folder. Returns at once."""
+        self._is_closed = True
+        self.update({})
+
     def update(self, files: Mapping[str, Resource]) -> None:
-        """Make the folder contain these files, by name; without any, remove it. Returns at once."""
+        """Make the folder, and make it contain these files, by name. Returns at once."""
         self._wanted = files
         if not self._is_busy:
             self._run()
@@ -36,7 +42,8 @@ class MuxerFolder:
         wanted, self._wanted = self._wanted, None
         if wanted is not None:
             self._is_busy = True
-            self._loop.run_in_executor(None, self._write, wanted).add_done_callback(self._on_done)
+            done = self._loop.run_in_executor(None, self._write, wanted, self._is_closed)
+            done.add_done_callback(self._on_done)
 
     def _on_done(self, done: asyncio.Future[None]) -> None:
         self._is_busy = False
@@ -46,9 +53,9 @@ class MuxerFolder:
         self._has_failed = error is not None
         self._run()
 
-    def _write(self, wanted: Mapping[str, Resource]) -> None:
+    def _write(self, wanted: Mapping[str, Resource], is_closed: bool) -> None:
         """In the thread: segments first, then the playlists that name them; what is no longer needed at the end."""
-        if wanted:
+        if not is_closed:
             self._folder.mkdir(parents=True, exist_ok=True)
         for name, resource in sorted(wanted.items(), key=lambda item: not item[1].immutable):
             if self._written.get(name) is not resource:
@@ -59,6 +66,6 @@ class MuxerFolder:
         for name in self._written.keys() - wanted.keys():
             (self._folder / name).unlink(missing_ok=True)
             del self._written[name]
-        if not wanted:
+        if is_closed:
             with contextlib.suppress(OSError):  # it contains something else, or was never made
                 self._folder.rmdir()

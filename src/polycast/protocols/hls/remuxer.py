@@ -141,6 +141,7 @@ class Remuxer(FrameReader):
         self._folder: MuxerFolder | None = None
         if settings.hls_directory:
             self._folder = MuxerFolder(FilePath(settings.hls_directory, *path.name.split("/")), loop, log)
+            self._folder.update({})
         self._reported_corrections = 0
         self._log_tracks()
 
@@ -345,7 +346,7 @@ class Remuxer(FrameReader):
         self._muxer.close()
         self.forget_answers()
         if self._folder is not None:
-            self._folder.update({})
+            self._folder.close()
         self.path.remove_reader(self)
         self._sound.end(self)
         self._blocked.wake(self._look_up_again, self._deliver)

@@ -56,6 +56,11 @@ class _Stream:
         self.wanted = 0
         """Size that completes the PES packet, 0 while unknown."""
 
+    @property
+    def has_stuffing(self) -> bool:
+        """Whether the last transport packet of the incomplete PES packet is not full, as at its end."""
+        return self.chunks is not None and len(self.chunks[-1]) < ts.PAYLOAD_SIZE
+
 
 class Demuxer:
     """Reads one program of a transport stream.
@@ -119,15 +124,22 @@ class Demuxer:
         """
         output: list[tuple[_Stream, Frame]] = []
         for stream in self._streams.values():
-            if is_whole or (stream.chunks is not None and len(stream.chunks[-1]) < ts.PAYLOAD_SIZE):
+            if is_whole or stream.has_stuffing:
                 self._finish_packet(stream, output)
         return self._release(output)
 
     def end_analysis(self) -> list[tuple[int, Frame]]:
         """Consider the tracks known whose parameters are known by now, and omit the others; return frames that
-        waited."""
+        waited.
+
+        The parameters may be in a frame that nothing has followed yet, because the frame rate is low.
+        """
+        output: list[tuple[_Stream, Frame]] = []
+        for stream in self._streams.values():
+            if not stream.parser.ready and stream.has_stuffing:
+                self._finish_packet(stream, output)
         self._probed = max(self._probed, MAXIMUM_PROBE_SIZE)
-        return self._release([])
+        return self._release(output)
 
     def _receive_packet(self, data: bytes, start: int, output: list[tuple[_Stream, Frame]]) -> None:
         high, low, control = data[start + 1], data[start + 2], data[start + 3]
