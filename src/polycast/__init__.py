@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from polycast.api.reader import Reader as Reader
     from polycast.api.recorded import RecordedFrames as RecordedFrames
     from polycast.api.recordings import RecordedPeriod as RecordedPeriod
+    from polycast.api.recordings import RecordingRequest as RecordingRequest
     from polycast.api.recordings import Recordings as Recordings
     from polycast.api.recordings import recordings as recordings
     from polycast.api.server import Server as Server
@@ -87,7 +88,7 @@ _HOMES = {
     "polycast.api.inbox": ("Event", "EventKind"),
     "polycast.api.reader": ("Reader",),
     "polycast.api.recorded": ("RecordedFrames",),
-    "polycast.api.recordings": ("RecordedPeriod", "Recordings", "recordings"),
+    "polycast.api.recordings": ("RecordedPeriod", "RecordingRequest", "Recordings", "recordings"),
     "polycast.api.server": ("Server",),
     "polycast.api.serving": ("serve",),
     "polycast.api.statistics": ("ServerStatistics", "SessionStatistics", "StreamStatistics"),

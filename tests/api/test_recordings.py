@@ -136,3 +136,20 @@ def test_a_file_that_does_not_say_when_it_was_recorded(tmp_path: Path) -> None:
     assert all(frame.time is None for frame in polycast.read(tmp_path / "clip.ts"))
     with pytest.raises(ValueError, match="seconds from its beginning"):
         polycast.read(tmp_path / "clip.ts", start="2026-11-30T14:00:00Z")
+
+
+def test_a_recording_begins_when_the_program_says_so(tmp_path: Path) -> None:
+    entry = {"recordPath": str(tmp_path / "%path" / "%s-%f"), "recordBefore": "10s", "recordPartDuration": "200ms"}
+    with polycast.Server({**EMBEDDED, "paths": {"cam": entry}}) as server:
+        with server.publish("cam", size=SIZE, rate=RATE) as video:
+            for number in range(5):
+                video.write(np.full((64, 64, 3), 20 + number * 3, np.uint8))
+            with server.record("cam"):
+                video.write(np.full((64, 64, 3), 20 + 5 * 3, np.uint8))
+                settle(server)
+            video.write(np.full((64, 64, 3), 255, np.uint8))
+        with pytest.raises(polycast.NotFound):
+            server.record("other")
+        recording = server.record("cam", duration=60)
+    recording.stop()  # the server has done so
+    assert shades(polycast.recordings("cam", entry["recordPath"]).read()) == numbers(0, 6)

@@ -152,3 +152,14 @@ async def test_events_tell_about_files(tmp_path: Path) -> None:
     assert dict(events)["segment_created"] == {"path": "cam", "file": file}
     completed = dict(events)["segment_completed"]
     assert completed == {"path": "cam", "file": file, "duration": pytest.approx(3, abs=0.03)}
+
+
+async def test_a_recording_is_started_and_stopped(tmp_path: Path) -> None:
+    async with running(paths={"cam": {"recordPath": f"{tmp_path}/{TEMPLATE}"}}) as server:
+        for query in ("", "?duration=1h"):
+            for change in (f"start/cam{query}", "stop/cam"):
+                response = await server.api.request("POST", f"/v3/recordings/{change}")
+                assert (response.status_code, response.json()) == (200, {"status": "ok"})
+        assert (await error_of(server, "POST", "/v3/recordings/stop/cam"))[0] == 404
+        assert (await error_of(server, "POST", "/v3/recordings/start/other"))[0] == 400
+        assert (await error_of(server, "POST", "/v3/recordings/start/cam?duration=soon"))[0] == 400

@@ -9,6 +9,7 @@ import shutil
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
+from datetime import datetime, tzinfo
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from polycast.hub.path import PathObserver
 from polycast.hub.stats import Reference
 from polycast.hub.stream import FrameReader
 from polycast.record import disk, memory, path_recorder, writer
+from polycast.record import recorder as recorder_module
 from polycast.record.store import SegmentStore
 
 OFF = {"rtspDisable": True, "rtmpDisable": True, "hlsDisable": True}
@@ -259,6 +261,69 @@ async def test_what_is_too_old_is_forgotten(tmp_path: Path, monkeypatch: pytest.
         await until(lambda: fixture.segments.completed, fixture.log.lines)
         ((_, duration),) = fixture.segments.completed
         assert duration == pytest.approx(4, abs=0.1)  # 3 s, and what is needed to begin with a key frame
+
+
+async def test_a_recording_that_is_asked_for_begins_earlier(tmp_path: Path) -> None:
+    async with running(tmp_path, record=False, recordBefore="10s", recordSegmentDuration="1h") as fixture:
+        fixture.play(3)
+        recorder = fixture.app.recorder
+        recorder.start("cam")
+        fixture.play(2)
+        assert recorder.stop("cam")
+        assert not recorder.stop("cam")
+        sent = fixture.sent
+        fixture.play(2)
+        await until(lambda: fixture.segments.completed, fixture.log.lines)
+        assert fixture.packets() == sent
+        recorder.start("cam", 3600)
+        recorder.start("cam", 0.01)  # the longer one counts
+        recorder.start("cam", 0.01)
+        fixture.play(1)
+        recorder.stop("cam")
+        recorder.start("other")  # which has no stream yet
+        await until(lambda: len(fixture.segments.completed) == 2, fixture.log.lines)
+        assert fixture.packets() == fixture.sent
+
+
+async def test_a_recording_that_is_asked_for_ends_by_itself(tmp_path: Path) -> None:
+    async with running(tmp_path, record=False, recordSegmentDuration="1h") as fixture:
+        fixture.app.recorder.start("cam", 0.01)
+        fixture.play(2)
+        await until(lambda: fixture.segments.completed, fixture.log.lines)
+        assert not fixture.app.recorder.stop("cam")
+
+
+async def test_what_the_settings_say_goes_on_after_what_was_asked_for(tmp_path: Path) -> None:
+    async with running(tmp_path, recordSegmentDuration="1h") as fixture:
+        fixture.app.recorder.start("cam")
+        fixture.play(1)
+        fixture.app.recorder.stop("cam")
+        fixture.play(1)
+        fixture.publisher.stop()
+        await until(lambda: fixture.segments.completed, fixture.log.lines)
+        assert len(fixture.segments.completed) == 1
+        assert fixture.packets() == fixture.sent
+
+
+async def test_a_schedule(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Clock(datetime):
+        minute_of_day = 9 * 60 + 59
+
+        @classmethod
+        def now(cls, zone: tzinfo | None = None) -> Clock:
+            return cls(2026, 11, 30, *divmod(cls.minute_of_day, 60))  # a Monday
+
+    monkeypatch.setattr(recorder_module, "datetime", Clock)
+    monkeypatch.setattr(recorder_module, "MINUTE", 0.001)
+    schedule = {"recordSchedule": ["Mon 10:00-11:00"], "recordSegmentDuration": "1h"}
+    async with running(tmp_path, **schedule) as fixture:
+        fixture.play(1)
+        Clock.minute_of_day = 10 * 60
+        await fixture.play_until(lambda: fixture.segments.created)
+        Clock.minute_of_day = 11 * 60
+        await until(lambda: fixture.segments.completed, fixture.log.lines)
+        await fixture.reload(recordSegmentDuration="1h")  # always
+        await fixture.play_until(lambda: len(fixture.segments.created) == 2)
 
 
 # Disks.

@@ -30,6 +30,7 @@ SECTIONS: dict[str, tuple[str, ...]] = {
         "together",
         "Together",
         "Clip",
+        "RecordingRequest",
         "Recordings",
         "RecordedPeriod",
         "RecordedFrames",

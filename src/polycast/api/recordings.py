@@ -9,17 +9,19 @@ import os
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final, Literal, Unpack, overload
+from types import TracebackType
+from typing import Any, Final, Literal, Self, Unpack, overload
 from urllib.parse import parse_qs, unquote, urlencode, urlsplit
 
-from polycast.api.errors import AccessRefused, ConnectionFailed, NotFound
+from polycast.api.errors import AccessRefused, ConnectionFailed, NotFound, StreamEnded
 from polycast.api.frames import AudioFrame, VideoFrame
 from polycast.api.options import ArrayFormat, RecordedOptions
 from polycast.api.recorded import Moment, RecordedFrames, Source, unix_seconds
+from polycast.api.runtime import Runtime
 from polycast.api.webcam import DEVICE_DIRECTORY
 from polycast.config.names import check_path_name
 from polycast.log import Log
@@ -30,6 +32,7 @@ from polycast.playback.opening import Files, open_file
 from polycast.playback.output import NothingRecorded, initialization, media_segment
 from polycast.playback.periods import Moment as WrittenMoment
 from polycast.playback.periods import format_seconds, parse_moment
+from polycast.record.recorder import Recorder
 
 DEFAULT_RECORD_PATH: Final = "./recordings/%path/%Y-%m-%d_%H-%M-%S-%f"
 """The default of ``recordPath``."""
@@ -38,6 +41,31 @@ CONNECT_SECONDS: Final = 30.0
 FILE_ENDINGS: Final = (".mp4", ".m4v", ".mov", ".mkv", ".ts")
 """Names with these are files, even if there is none."""
 _FOREVER: Final = 1 << 61
+
+
+class RecordingRequest:
+    """A recording that `Server.record` began; stop it, or use it with ``with``."""
+
+    def __init__(self, runtime: Runtime, recorder: Recorder, name: str) -> None:
+        self._runtime = runtime
+        self._recorder = recorder
+        self._name = name
+
+    def stop(self) -> None:
+        """End it, unless it has ended; what the settings say is recorded on. The last file is complete soon after."""
+        with suppress(StreamEnded):
+            self._runtime.call(lambda: self._recorder.stop(self._name))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def __repr__(self) -> str:
+        return f"<Recording of {self._name}>"
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,7 +26,7 @@ from polycast.api.publication import Publication
 from polycast.api.publishing import PublishOptions, open_coded_writer, open_writer
 from polycast.api.reader import Reader
 from polycast.api.reading import open_decoding, open_reader
-from polycast.api.recordings import Recordings
+from polycast.api.recordings import RecordingRequest, Recordings
 from polycast.api.runtime import STOPPED, LoopThread, Runtime
 from polycast.api.settings import load_settings
 from polycast.api.statistics import ServerStatistics, session_statistics, stream_statistics
@@ -356,6 +356,25 @@ class Server:
             timeout=timeout,
             on_event=on_event,
         )
+
+    def record(self, name: str, duration: float | None = None) -> RecordingRequest:
+        """Record the path ``name`` to disk, whenever it has a stream, whatever its setting ``record`` is.
+
+        It goes on until the result is stopped, or for ``duration`` seconds; calling it again prolongs it. The files are
+        those that the settings of the path describe (``recordPath``, ``recordFormat``...); with ``recordBefore``, they
+        begin earlier. Raises NotFound if the path is not configured, and StreamEnded if the server is not running.
+        """
+        application, runtime = self._running()
+
+        def start() -> None:
+            application.hub.find_entry(name)
+            application.recorder.start(name, duration)
+
+        try:
+            runtime.call(start)
+        except PolycastError as error:
+            raise public_error(error) from error
+        return RecordingRequest(runtime, application.recorder, name)
 
     def recordings(self, name: str) -> Recordings:
         """Return the recordings of the path ``name``, which are where its settings say: ``recordPath``.

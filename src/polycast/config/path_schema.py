@@ -331,6 +331,17 @@ class PathConfiguration(ReceivingConfiguration, frozen=True, kw_only=True, forbi
             )
         ),
     ] = False
+    record_schedule: Annotated[
+        tuple[str, ...],
+        LIVE,
+        NEW,
+        Meta(
+            description=(
+                "When to record, with 'record: yes': a list of periods such as 'Mon-Fri 08:00-18:00', 'Sat Mon "
+                "10:00-12:00' or '22:00-06:00' (on every day), in the local time of the server. Empty: always."
+            )
+        ),
+    ] = ()
     record_path: Annotated[
         str,
         LIVE,

@@ -7,7 +7,8 @@ import re
 from collections.abc import Iterator
 from typing import Final, Protocol
 
-from polycast.config.values import SECONDS_PER_DAY, Duration, Size
+from polycast.config.schedule import parse_period
+from polycast.config.values import SECONDS_PER_DAY, Duration, InvalidValueError, Size
 from polycast.errors import ConfigurationError
 
 DEFAULT_RECORD_PATH: Final = "./recordings/%path/%Y-%m-%d_%H-%M-%S-%f"
@@ -18,6 +19,8 @@ _DATE: Final = ("%Y", "%m", "%d", "%H", "%M", "%S")
 class RecordSettings(Protocol):
     """The settings of a path."""
 
+    @property
+    def record_schedule(self) -> tuple[str, ...]: ...
     @property
     def record_path(self) -> str: ...
     @property
@@ -32,6 +35,11 @@ class RecordSettings(Protocol):
 
 def recording_errors(path: RecordSettings) -> Iterator[ConfigurationError]:
     """Yield an error for each violated rule of a path's settings."""
+    for index, period in enumerate(path.record_schedule):
+        try:
+            parse_period(period)
+        except InvalidValueError as error:
+            yield ConfigurationError(f"'recordSchedule[{index}]': {error}", ("recordSchedule",))
     template = path.record_path
     if "%path" not in template:
         yield ConfigurationError("'recordPath' must contain %path", ("recordPath",))

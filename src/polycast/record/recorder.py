@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Iterable, Sequence
+from datetime import datetime
 from typing import Final
 
 from polycast.config.path_schema import PathConfiguration
+from polycast.config.schedule import is_scheduled
 from polycast.config.schema import Configuration
 from polycast.hub.path import Path, PathObserver, notify_observers
 from polycast.log import Log
@@ -17,9 +19,11 @@ from polycast.record.entries import store_of
 from polycast.record.memory import RecordingMemory
 from polycast.record.numbers import DiskNumbers, RecordingNumbers
 from polycast.record.path_recorder import PathRecorder
+from polycast.record.requests import Requests
 
 CLOSE_SECONDS: Final = 5.0
 """How long the end of the server waits for disks."""
+MINUTE: Final = 60.0
 MAXIMUM_DISKS: Final = 16
 """Threads; directories beyond that share them. Users have a directory for each disk."""
 
@@ -51,6 +55,11 @@ class Recorder(PathObserver):
         self._recordings: dict[Path, PathRecorder] = {}
         self._memories: dict[Path, RecordingMemory] = {}
         self._disks: dict[str, Disk] = {}
+        self._streaming: set[Path] = set()
+        """The paths that have a stream."""
+        self._requests = Requests(loop, self._on_requests_changed)
+        self._clock: asyncio.TimerHandle | None = None
+        """Looks at the schedules, as long as there are paths with one."""
         self.cleaner = Cleaner(loop, log, configuration, lambda: self.open_files)
 
     @property
@@ -72,25 +81,66 @@ class Recorder(PathObserver):
         """The names of the files that are incomplete."""
         return frozenset(name for recording in self.recordings for name in recording.writer.open_files)
 
+    def start(self, name: str, duration: float | None = None) -> None:
+        """Record a path, also if its settings do not say so, whenever it has a stream.
+
+        ``duration``: seconds after which that ends, unless it is asked for again; None for until `stop`.
+        """
+        self._requests.add(name, duration)
+
+    def stop(self, name: str) -> bool:
+        """End what `start` began; return whether there was anything to end. What the settings say goes on."""
+        return self._requests.remove(name)
+
+    def _on_requests_changed(self, name: str) -> None:
+        for path in [*self._streaming]:
+            if path.name == name:
+                self._update(path)
+
+    def _is_wanted(self, path: Path) -> bool:
+        configuration = path.configuration
+        if path.name in self._requests:
+            return True
+        return configuration.record and is_scheduled(configuration.record_schedule, datetime.now())
+
+    def _watch_schedules(self) -> None:
+        """Look at the schedules at the beginning of each minute, if there are any."""
+        if self._clock is None and any(path.configuration.record_schedule for path in self._streaming):
+            self._clock = self._loop.call_later(MINUTE - time.time() % MINUTE, self._on_minute)
+
+    def _on_minute(self) -> None:
+        self._clock = None
+        for path in [*self._streaming]:
+            if path.configuration.record_schedule:
+                self._update(path)
+        self._watch_schedules()
+
     def on_path_ready(self, path: Path) -> None:
+        self._streaming.add(path)
         self._update(path)
+        self._watch_schedules()
 
     def on_path_not_ready(self, path: Path) -> None:
         self._memories.pop(path, None)
+        self._streaming.discard(path)
 
     def on_path_reconfigured(self, path: Path, old: PathConfiguration) -> None:
         new = path.configuration
         recording = self._recordings.get(path)
         restarts = any(getattr(new, name) != getattr(old, name) for name in _RESTARTING)
-        if recording is not None and (restarts or not new.record):
+        if recording is not None and restarts:
             recording.stop()
         self._update(path)
+        self._watch_schedules()
 
     def _update(self, path: Path) -> None:
         """Record, or remember, what is configured now."""
-        configuration, memory = path.configuration, self._memories.get(path)
-        wanted = 0.0 if configuration.record else float(configuration.record_before)
-        if configuration.record and path.stream is not None and path not in self._recordings:
+        memory, recording = self._memories.get(path), self._recordings.get(path)
+        is_recorded = self._is_wanted(path)
+        if recording is not None and not is_recorded:
+            recording.stop()
+        wanted = 0.0 if is_recorded else float(path.configuration.record_before)
+        if is_recorded and path.stream is not None and path not in self._recordings:
             self._start(path)
         elif memory is not None and memory.seconds != wanted:
             memory.stop()
@@ -100,6 +150,9 @@ class Recorder(PathObserver):
 
     async def close(self) -> None:
         """Wait until everything is written, but not long; call it when the paths are closed."""
+        self._requests.close()
+        if self._clock is not None:
+            self._clock.cancel()
         await self.cleaner.close()
         threads = [thread for disk in self._disks.values() if (thread := disk.close()) is not None]
         deadline = time.monotonic() + CLOSE_SECONDS

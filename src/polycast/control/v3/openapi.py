@@ -142,6 +142,7 @@ def _path_paths() -> Json:
 
 def _recording_paths() -> Json:
     start = _query("start", "As in the list.", {"type": "string", "format": "date-time"}, is_required=True)
+    duration = _query("duration", "After which it ends, such as 30s; further calls prolong it.", {"type": "string"})
     return {
         "/v3/recordings/list": {
             "get": _list("list recordings", "Of the paths that have some, sorted by name.", "Recording", {"500"})
@@ -153,6 +154,25 @@ def _recording_paths() -> Json:
         },
         "/v3/recordings/deletesegment": {
             "delete": _change("delete a recorded file", "", None, {"400"}, [*_OF_PATH, start])
+        },
+        "/v3/recordings/start/{name}": {
+            "post": _change(
+                "record a path",
+                "Whatever its setting 'record' is, whenever it has a stream, until it is stopped. The recording begins "
+                "with what 'recordBefore' has kept.",
+                None,
+                {"400", "408", "413"},
+                [*_NAME, duration],
+            )
+        },
+        "/v3/recordings/stop/{name}": {
+            "post": _change(
+                "end what was started",
+                "What the settings say is recorded on.",
+                None,
+                {"400", "404", "408", "413"},
+                _NAME,
+            )
         },
     }
 

@@ -20,6 +20,7 @@ from polycast.config.dialects.views import view_of
 from polycast.config.edits import Edit
 from polycast.config.path_schema import PathConfiguration
 from polycast.config.schema import Configuration
+from polycast.config.values import Duration
 from polycast.control.contract import MediaServer, Path, SessionServer, Traffic
 from polycast.control.errors import RequestError
 from polycast.control.event_stream import event_response
@@ -31,8 +32,10 @@ from polycast.control.settings import MakeEdit
 from polycast.control.v3 import configuration, openapi, recordings, state
 from polycast.control.v3.answers import checked_id, json_answer, ok, on_http_error, on_request_error, page_of, parsed_id
 from polycast.control.v3.items import InfoFields, PathFields, fields_of
+from polycast.errors import ConfigurationError
 from polycast.hub.errors import PathError
 from polycast.items import ForwardItem
+from polycast.record.requests import TooManyRequests
 
 
 class ApiV3:
@@ -180,6 +183,22 @@ class ApiV3:
         await asyncio.to_thread(recordings.delete_segment, name, start, self._entry_of(name))
         return ok()
 
+    async def start_recording(self, request: Request) -> Response:
+        name, duration = _name(request), request.query_params.get("duration", "")
+        self._entry_of(name)
+        try:
+            self._media_server.recorder.start(name, Duration.parse(duration) if duration else None)
+        except ConfigurationError as error:
+            raise RequestError(400, f"invalid duration: {error}") from None
+        except TooManyRequests:
+            raise RequestError(400, "too many recordings are asked for") from None
+        return ok()
+
+    async def stop_recording(self, request: Request) -> Response:
+        if not self._media_server.recorder.stop(_name(request)):
+            raise RequestError(404, "no such recording was started")
+        return ok()
+
     def _entry_of(self, name: str) -> PathConfiguration:
         try:
             return self._media_server.hub.find_entry(name)[0].configuration
@@ -266,6 +285,8 @@ ENDPOINTS: Final = (
     Endpoint("GET", "/recordings/list", ApiV3.list_recordings),
     Endpoint("GET", "/recordings/get/{name:text}", ApiV3.get_recordings),
     Endpoint("DELETE", "/recordings/deletesegment", ApiV3.delete_segment),
+    Endpoint("POST", "/recordings/start/{name:text}", ApiV3.start_recording),
+    Endpoint("POST", "/recordings/stop/{name:text}", ApiV3.stop_recording),
     Endpoint("GET", "/events", ApiV3.stream_events),
     Endpoint("GET", "/openapi.json", ApiV3.get_openapi),
     Endpoint("GET", "/{collection}/list", ApiV3.list_items),
