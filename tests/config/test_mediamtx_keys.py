@@ -225,6 +225,10 @@ def test_the_entry_for_all_paths_has_one_name(names: tuple[str, str]) -> None:
             "paths: {a: {source: rpiCamera, rpiCameraCodec: mjpeg, rpiCameraWidth: 1921}}\n",
             "'rpiCameraWidth' must be a multiple of 8 and less than 2048 when using MJPEG",
         ),
+        (
+            "paths: {a: {source: rpiCamera, rpiCameraSecondary: yes, rpiCameraCodec: auto, rpiCameraWidth: 1921}}\n",
+            "'rpiCameraWidth' must be a multiple of 8 and less than 2048 when using MJPEG",
+        ),
         ("paths: {a: {source: rpiCamera, rpiCameraMJPEGQuality: 101}}\n", "'rpiCameraMJPEGQuality' must be from 0"),
         ("paths: {a: {rtspScale: fast}}\n", "'fast' is not a number"),
         ("paths: {a: {rtspUDPSourcePortRange: [1]}}\n", "two ports are needed"),
@@ -266,6 +270,15 @@ def test_the_entry_for_all_paths_has_one_name(names: tuple[str, str]) -> None:
         (
             "paths: {cam1: {source: rpiCamera}, cam2: {source: rpiCamera}}\n",
             "'rpiCamera' with same camera ID 0 is used as source in two paths, 'cam1' and 'cam2'",
+        ),
+        (
+            "paths: {a: {source: rpiCamera}, b: {source: rpiCamera, rpiCameraSecondary: yes, rpiCameraCamID: 1}}\n",
+            "key b: rpiCameraSecondary: cannot find a primary RPI Camera stream to associate with the secondary stream",
+        ),
+        (
+            "pathDefaults: {source: rpiCamera}\n"
+            "paths: {a: , b: {rpiCameraSecondary: yes}, c: {rpiCameraSecondary: yes}}\n",
+            "key c: rpiCameraSecondary: a primary RPI Camera stream is associated with multiple secondary streams",
         ),
     ],
 )

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -39,10 +41,22 @@ def net() -> Iterator[tools.Network]:
 
 
 @pytest.fixture(scope="module")
-def server(net: tools.Network, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tools.Server]:
-    """A server with RTSP and RTMP where everybody may publish and read."""
-    with tools.run_server(tmp_path_factory.mktemp("server"), net=net, rtmp=True) as running:
-        yield running
+def servers(net: tools.Network, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], tools.Server]]:
+    """Returns the server of a dialect, with RTSP and RTMP, where everybody may publish and read; started when asked."""
+    with contextlib.ExitStack() as stack:
+
+        @functools.cache
+        def server_of(dialect: str) -> tools.Server:
+            folder = tmp_path_factory.mktemp(dialect)
+            return stack.enter_context(tools.run_server(folder, net=net, rtmp=True, dialect=dialect))
+
+        yield server_of
+
+
+@pytest.fixture
+def server(servers: Callable[[str], tools.Server], request: pytest.FixtureRequest) -> tools.Server:
+    """The server for a test, of one dialect or the other."""
+    return servers(tools.dialect_of(request.node.nodeid))
 
 
 @pytest.fixture(scope="session")

@@ -64,7 +64,7 @@ def test_readers_stay(media: Path, protocol: str, tmp_path: Path) -> None:
     routes = ("rtsp-tcp", "rtsp-udp", "rtmp", "hls")
     published = hashes_of_file(media, NO_H264_SETS)
     with contextlib.ExitStack() as stack:
-        server = stack.enter_context(tools.run_server(tmp_path, SETTINGS, rtmp=True, hls="fmp4"))
+        server = stack.enter_context(tools.run_server(tmp_path, SETTINGS, rtmp=True, hls="fmp4", dialect="mediamtx"))
         readers = {
             route: stack.enter_context(tools.start(f"read-{route}", reader(server, route, tmp_path), tmp_path))
             for route in routes

@@ -67,7 +67,7 @@ def test_to_several_servers_at_once(media: Path, tmp_path: Path) -> None:
             f"dest: {other.rtmp_url('$MTX_PATH')}#rtmp",
             f"{{dest: {other.rtmp_url('$MTX_PATH/rtmps', tls=True)}, destFingerprint: {pin}}}",
         ]
-        server = stack.enter_context(tools.run_server(ours, settings(*destinations)))
+        server = stack.enter_context(tools.run_server(ours, settings(*destinations), dialect="mediamtx"))
         publish = tools.ffmpeg(
             "-re", "-i", media, "-c", "copy", "-f", "rtsp", "-rtsp_transport", "tcp", server.url("cam")
         )

@@ -1,6 +1,7 @@
 """Who publishes x who reads, over RTMP and RTMPS, crossed with RTSP over UDP and TCP; with the real programs.
 
-The publishers run one after the other; all readers read each of them at the same time.
+The publishers run one after the other; all readers read each of them at the same time. Every other publisher has a
+server with the configuration of MediaMTX.
 """
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -139,7 +140,7 @@ def open_folder() -> Iterator[Path]:
 @pytest.fixture(scope="module", params=PUBLISHERS, ids="-".join)
 def results(
     request: pytest.FixtureRequest,
-    server: tools.Server,
+    servers: Callable[[str], tools.Server],
     media: dict[str, Path],
     open_folder: Path,
     tmp_path_factory: pytest.TempPathFactory,
@@ -147,6 +148,7 @@ def results(
     """What all readers got from one publisher."""
     name, transport = request.param
     program_of(name)
+    server = servers(tools.DIALECTS[PUBLISHERS.index(request.param) % 2])
     path = f"live/{name}_{transport}"
     folder = tmp_path_factory.mktemp(f"{name}_{transport}")
     command = publish_command(name, transport, url_of(server, transport, path), media["h264+aac"])

@@ -1,7 +1,8 @@
 """Who publishes over RTSP x who reads it, with the real programs; and packets that come out as they went in.
 
 The publishers {FFmpeg, GStreamer} x {UDP, TCP, TLS} run one after the other; each serves all readers
-{FFmpeg, GStreamer, VLC} x {UDP, multicast, TCP, TLS} in turn.
+{FFmpeg, GStreamer, VLC} x {UDP, multicast, TCP, TLS} in turn. Every other publisher has a server with the configuration
+of MediaMTX.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import shutil
 import signal
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -82,19 +83,20 @@ def decoded_frames(program: str, output: Path, folder: Path) -> int:
 @pytest.fixture(scope="module", params=PUBLISHERS, ids="-".join)
 def published(
     request: pytest.FixtureRequest,
-    server: tools.Server,
+    servers: Callable[[str], tools.Server],
     media: dict[str, Path],
     tmp_path_factory: pytest.TempPathFactory,
-) -> Iterator[str]:
-    """The path that one of the publishers publishes to."""
+) -> Iterator[tuple[tools.Server, str]]:
+    """The server and the path that one of the publishers publishes to."""
     program, transport = request.param
+    server = servers(tools.DIALECTS[PUBLISHERS.index(request.param) % 2])
     tools.require("ffmpeg" if program == "ffmpeg" else "gst-launch-1.0")
     path = f"{program}_{transport}"
     url = server.url(path, tls=transport == "tls")
     command = publish_command(program, transport, url, media["h264+aac"])
     with tools.start(f"publish-{path}", command, tmp_path_factory.mktemp(path), net=server.net) as publisher:
         server.wait_for_publisher(path, publisher)
-        yield path
+        yield server, path
         assert publisher.process.poll() is None, f"the publisher ended\n{publisher.describe()}\n{server.log[-3000:]}"
 
 
@@ -106,15 +108,17 @@ def vlc_reads_rtsp(tmp_path_factory: pytest.TempPathFactory) -> bool:
 
 @pytest.mark.parametrize("reader", READERS, ids="-".join)
 def test_read(
-    server: tools.Server, published: str, reader: tuple[str, str], tmp_path: Path, request: pytest.FixtureRequest
+    published: tuple[tools.Server, str], reader: tuple[str, str], tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
+    server, path = published
     program, transport = reader
     tools.require("gst-launch-1.0" if program == "gstreamer" else program)
     if program == "vlc" and not request.getfixturevalue("vlc_reads_rtsp"):
         pytest.skip("this VLC was built without live555, its RTSP module; see test_vlc_dialect.py")
     if transport == "multicast" and not server.net.has_multicast:
         pytest.skip("multicast between programs of one machine needs a network namespace, and that needs root")
-    path = f"{published}?vlcmulticast" if reader == ("vlc", "multicast") else published
+    if reader == ("vlc", "multicast"):
+        path += "?vlcmulticast"
     folder = tmp_path
     if program == "vlc":
         # VLC is another user than root, to whom the folders of the tests are closed.

@@ -117,6 +117,10 @@ ROWS = (
 )
 
 
+PULLED_IN_WORDS_OF_MEDIAMTX = ("polycast", "ffmpeg")
+"""Origins whose paths are in a configuration of MediaMTX; those of the others in one of rtsp-simple-server."""
+
+
 @dataclass
 class Results:
     """What came of pulling all rows of an origin."""
@@ -180,7 +184,11 @@ def pull_all(name: str, net: tools.Network, media: Path, tmp_path_factory: pytes
     home = tmp_path_factory.mktemp(f"{name}-puller")
     with ORIGINS[name](folder, media, net) as origin:
         settings = "paths:\n" + "".join(row.settings(origin) for row in rows)
-        with tools.run_server(home, settings, net=net) as server, contextlib.ExitStack() as stack:
+        dialect = tools.DIALECTS[name in PULLED_IN_WORDS_OF_MEDIAMTX]
+        with (
+            tools.run_server(home, settings, net=net, dialect=dialect) as server,
+            contextlib.ExitStack() as stack,
+        ):
             deadline = time.monotonic() + READY_SECONDS
             for row in rows:
                 if wait_until_ready(server, row, deadline):

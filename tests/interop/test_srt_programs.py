@@ -60,10 +60,10 @@ def media(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @contextlib.contextmanager
-def serving(folder: Path, media: Path, paths: str) -> Iterator[Running]:
+def serving(folder: Path, media: Path, paths: str, dialect: str = tools.DIALECTS[0]) -> Iterator[Running]:
     port = free_port()
     settings = f"srt: yes\nsrtAddress: 127.0.0.1:{port}\npaths:\n{paths}"
-    with tools.run_server(folder, settings) as server:
+    with tools.run_server(folder, settings, dialect=dialect) as server:
         server.program.wait_until(lambda: "[SRT] listener opened" in server.log, "an SRT listener")
         yield Running(server, port, media, copies.hashes_of_file(media, NO_H264_SETS))
 
@@ -72,7 +72,7 @@ def serving(folder: Path, media: Path, paths: str) -> Iterator[Running]:
 def running(tmp_path_factory: pytest.TempPathFactory, media: Path) -> Iterator[Running]:
     secret = f"{{srtPublishPassphrase: {SECRET}, srtReadPassphrase: {SECRET}}}"
     paths = "".join(f"  ~^secret{key}: {secret}\n" for key in SIZES if key) + "  all:\n"
-    with serving(tmp_path_factory.mktemp("srt"), media, paths) as made:
+    with serving(tmp_path_factory.mktemp("srt"), media, paths, "mediamtx") as made:
         yield made
 
 

@@ -6,11 +6,13 @@ import contextlib
 import importlib
 import importlib.util
 import os
+import re
 import shutil
 import signal
 import subprocess
 import sys
 import time
+import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -282,6 +284,40 @@ def make_certificate(folder: Path) -> None:
     certificate.cert_chain_pems[0].write_to_path(folder / "server.crt")
 
 
+DIALECTS = ("rtsp-simple-server", "mediamtx")
+"""The servers whose configuration `run_server` can write."""
+
+
+def dialect_of(name: str) -> str:
+    """Return the dialect in which something with this name is tested: always the same one, of half of them."""
+    return DIALECTS[zlib.crc32(name.encode()) % len(DIALECTS)]
+
+
+_RENAMED = {
+    "encryption": "rtspEncryption",
+    "rtmpDisable: yes": "rtmp: no",
+    "hlsDisable: yes": "hls: no",
+    "  all:": "  all_others:",
+}
+"""What MediaMTX calls settings that `run_server` writes."""
+
+
+def _in_words_of_mediamtx(configuration: str) -> str:
+    for old, new in _RENAMED.items():
+        configuration = re.sub(rf"^{old}(?=:|$)", new, configuration, flags=re.MULTILINE)
+    srtp, multicast = free_port(), free_port()
+    more = {
+        **dict.fromkeys(("webrtc", "srt", "moq"), "no"),
+        "srtpAddress": f'":{srtp}"',
+        "srtcpAddress": f'":{srtp + 1}"',
+        "multicastSRTPPort": multicast,
+        "multicastSRTCPPort": multicast + 1,
+    }
+    return configuration + "".join(
+        f"\n{key}: {value}" for key, value in more.items() if f"\n{key}:" not in configuration
+    )
+
+
 @contextlib.contextmanager
 def run_server(
     folder: Path,
@@ -291,12 +327,14 @@ def run_server(
     command: Sequence[str | Path] = (sys.executable, "-m", "polycast"),
     rtmp: bool = False,
     hls: str = "",
+    dialect: str = DIALECTS[0],
 ) -> Iterator[Server]:
     """Run the server on free ports, RTSP and RTSPS (and RTMP and RTMPS when ``rtmp``), until the block ends.
 
     ``hls`` is the variant of HLS that it serves from the start; lowLatency is served over HTTPS.
 
-    ``settings`` is the rest of the configuration (YAML); ``{port}`` in it stands for the RTSP port.
+    ``settings`` is the rest of the configuration (YAML); ``{port}`` in it stands for the RTSP port. ``dialect`` is the
+    one of the file; the settings that are written here, and the path ``all``, are translated.
 
     It listens on all addresses of the namespace, or on 127.0.0.1 where there is none.
     """
@@ -318,13 +356,14 @@ def run_server(
         hls_settings = f'hlsAddress: "{host}:{hls_port}"\nhlsVariant: {hls}\nhlsAlwaysRemux: yes\n'
     if hls == "lowLatency":
         hls_settings += "hlsEncryption: yes\nhlsServerKey: server.key\nhlsServerCert: server.crt\n"
-    configuration = folder / "server.yml"
-    configuration.write_text(
+    configuration = folder / f"{dialect}.yml"
+    text = (
         f'rtspAddress: "{host}:{port}"\nrtspsAddress: "{host}:{tls_port}"\nencryption: "optional"\n'
         f'rtpAddress: "{host}:{rtp}"\nrtcpAddress: "{host}:{rtp + 1}"\n'
         f"multicastRTPPort: {multicast_rtp}\nmulticastRTCPPort: {multicast_rtp + 1}\n"
         f"{rtmp_settings}{hls_settings}{settings.replace('{port}', str(port))}"
     )
+    configuration.write_text(_in_words_of_mediamtx(text) if dialect == "mediamtx" else text)
     environment = {"PYTHONPATH": str(ROOT / "src"), "PYTHONUNBUFFERED": "1"}
     with start("server", [*command, configuration], folder, net=net, environment=environment) as program:
         server = Server(program, net, port, tls_port, folder, rtmp_port, rtmps_port, hls_port)

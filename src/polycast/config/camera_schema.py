@@ -157,10 +157,11 @@ class CameraConfiguration(CommandConfiguration, frozen=True, kw_only=True, forbi
 
     def broken_rules_of_camera(self) -> Iterator[ConfigurationError]:
         """Yield an error for each broken rule, if the source is the camera."""
+        is_mjpeg = self.rpi_camera_codec == "mjpeg" or (self.rpi_camera_secondary and self.rpi_camera_codec == "auto")
         for key, size in (("rpiCameraWidth", self.rpi_camera_width), ("rpiCameraHeight", self.rpi_camera_height)):
             if size <= 0:
                 yield ConfigurationError(f"invalid '{key}' value", (key,), ("source",))
-            elif self.rpi_camera_codec == "mjpeg" and (size % 8 or size >= MJPEG_SIZE_LIMIT):
+            elif is_mjpeg and (size % 8 or size >= MJPEG_SIZE_LIMIT):
                 text = f"'{key}' must be a multiple of 8 and less than {MJPEG_SIZE_LIMIT} when using MJPEG"
                 yield ConfigurationError(text, (key,), ("rpiCameraCodec",), ("source",))
         if not self.rpi_camera_fps:

@@ -93,8 +93,10 @@ def broken_rules(configuration: Configuration) -> Iterator[ConfigurationError]:
 
 def _camera_errors(paths: Mapping[str, PathConfiguration]) -> Iterator[ConfigurationError]:
     first_of: dict[int, str] = {}
-    for name, path in paths.items():
-        if path.source != "rpiCamera" or path.rpi_camera_secondary:
+    secondary_of: dict[int, str] = {}
+    cameras = {name: path for name, path in paths.items() if path.source == "rpiCamera"}
+    for name, path in cameras.items():
+        if path.rpi_camera_secondary:
             continue
         camera = path.rpi_camera_cam_id
         first = first_of.setdefault(camera, name)
@@ -104,6 +106,17 @@ def _camera_errors(paths: Mapping[str, PathConfiguration]) -> Iterator[Configura
                 ("source",),
                 ("rpiCameraCamID",),
             ).within("paths", name)
+    for name, path in cameras.items():
+        if not path.rpi_camera_secondary:
+            continue
+        text = ""
+        if path.rpi_camera_cam_id not in first_of:
+            text = "cannot find a primary RPI Camera stream to associate with the secondary stream"
+        elif secondary_of.setdefault(path.rpi_camera_cam_id, name) != name:
+            text = "a primary RPI Camera stream is associated with multiple secondary streams"
+        if text:
+            raised = ConfigurationError(text, ("rpiCameraSecondary",), ("rpiCameraCamID",))
+            yield raised.within("paths", name)
 
 
 def _effective_paths(

@@ -35,7 +35,7 @@ class Repacketizer:
         self._limit = limit = sizes.target
         self._maximum = sizes.maximum
         self._refuses = refuses
-        self._codec = track.codec
+        self._track = track
         self._payload = payload_of(track)
         self._refragmenter = self._payload.refragmenter(track.codec, limit - HEADER_SIZE)
         self._peek = self._payload.peek_for(track.codec)
@@ -52,12 +52,14 @@ class Repacketizer:
             if payload is not None:
                 self._add(made, source, payload, packet.sequence, marker=marker)
                 continue
-            for part, ticks in self._parts_of(source):
+            parts = self._parts_of(source)
+            for index, (part, ticks) in enumerate(parts):
+                ends = index + 1 < len(parts) and parts[index + 1][1] != ticks and self._payload.marks_every_frame
                 if part is None:
                     sequence = packet.sequence + self._shift + len(made)
                     made.append(source if not self._shift and not made else rewrite(source, sequence=sequence))
                 else:
-                    self._add(made, source, part, packet.sequence, ticks=ticks)
+                    self._add(made, source, part, packet.sequence, ticks=ticks, marker=ends and marker)
             if made and marker and made[-1].data is not source.data:
                 made[-1] = rewrite(made[-1], marker=True)
         self._shift = (self._shift + len(made) - 1) & 0xFFFF
@@ -72,7 +74,7 @@ class Repacketizer:
             # Only the CSRC list or header extension makes it too large; they are omitted.
             return ((packet.payload_bytes(), 0),)
         room = self._limit - HEADER_SIZE
-        parts = self._payload.split(self._codec, packet, room)
+        parts = self._payload.split(self._track.codec, packet, room, self._track)
         if parts and max(len(part) for part, _ in parts) <= room:
             return parts
         if size > self._maximum and self._refuses:

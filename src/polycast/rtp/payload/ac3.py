@@ -11,8 +11,8 @@ from polycast.media.frame import Frame
 from polycast.media.packet import RtpPacket
 from polycast.media.timebase import rescale
 from polycast.media.track import Track
-from polycast.rtp.payload.base import NO_FRAMES, BaseDepacketizer, BasePacketizer
-from polycast.rtp.payload.rtp_payload import RtpPayload, SdpEncoding, SdpMedia
+from polycast.rtp.payload.base import NO_FRAMES, BaseDepacketizer, BasePacketizer, gathered, split_evenly
+from polycast.rtp.payload.rtp_payload import Part, RtpPayload, SdpEncoding, SdpMedia
 
 _HEADER_SIZE = 2
 _COMPLETE = 0
@@ -77,18 +77,22 @@ class AC3Depacketizer(BaseDepacketizer):
         return frames
 
 
+def _payloads_of(units: Sequence[bytes], room: int) -> Sequence[bytes]:
+    """Return one payload of at most ``room`` bytes with these syncframes, or several with one that is too large."""
+    data, room = b"".join(units), room - _HEADER_SIZE
+    if len(data) <= room:
+        return (bytes((_COMPLETE, len(units))) + data,)
+    parts = list(split_evenly(data, room))
+    # The decoder can start on the first 5/8 of a frame alone (ATSC A/52 section 7.10).
+    initial = _INITIAL_LARGE if room * 8 >= len(data) * 5 else _INITIAL_SMALL
+    return [bytes((_FOLLOWING if index else initial, len(parts))) + part for index, part in enumerate(parts)]
+
+
 class AC3Packetizer(BasePacketizer):
     """One syncframe per packet, or several packets for a large one."""
 
     def payloads(self, frame: Frame) -> Sequence[bytes]:
-        unit = frame.units[0]
-        room = self._maximum_payload - _HEADER_SIZE
-        if len(unit) <= room:
-            return (bytes((_COMPLETE, 1)) + unit,)
-        parts = [unit[position : position + room] for position in range(0, len(unit), room)]
-        # The decoder can start on the first 5/8 of a frame alone (ATSC A/52 section 7.10).
-        initial = _INITIAL_LARGE if room * 8 >= len(unit) * 5 else _INITIAL_SMALL
-        return [bytes((_FOLLOWING if index else initial, len(parts))) + part for index, part in enumerate(parts)]
+        return _payloads_of(frame.units[:1], self._maximum_payload)
 
 
 class AC3Payload(RtpPayload[AC3]):
@@ -97,6 +101,7 @@ class AC3Payload(RtpPayload[AC3]):
     codec_type = AC3
     encodings = ("AC3",)
     packetizer_type = AC3Packetizer
+    marks_every_frame = True
 
     def from_sdp(self, media: SdpMedia) -> AC3:
         # RFC 4184 section 5.1 leaves the number of channels optional; the stream itself tells it.
@@ -104,6 +109,18 @@ class AC3Payload(RtpPayload[AC3]):
 
     def to_sdp(self, codec: AC3) -> SdpEncoding:
         return SdpEncoding("AC3", codec.channels)
+
+    def split(self, codec: AC3, packet: RtpPacket, room: int, track: Track) -> Sequence[Part]:
+        data, start = packet.data, packet.payload + _HEADER_SIZE
+        if start >= packet.end or data[packet.payload] & 3 != _COMPLETE:
+            return ()  # the packets of a frame have their number in each of them
+        units = ac3.split_frames(data[start : packet.end])
+        duration = rescale(ac3.SAMPLES_PER_FRAME, ac3.parse_sync_frame(units[0]).sample_rate, track.clock_rate)
+        return [
+            (payload, index * duration)
+            for index, run in gathered(units, room - _HEADER_SIZE)
+            for payload in _payloads_of(run, room)
+        ]
 
     def depacketizer(self, codec: AC3, track: Track) -> AC3Depacketizer:
         return AC3Depacketizer(track.clock_rate)

@@ -10,6 +10,7 @@ from polycast.errors import RemoteProtocolError
 from polycast.media.codec import AV1
 from polycast.media.frame import Frame
 from polycast.media.packet import RtpPacket
+from polycast.media.track import Track
 from polycast.rtp.payload.base import (
     KEY,
     PARAMETERS,
@@ -18,7 +19,7 @@ from polycast.rtp.payload.base import (
     PayloadPattern,
     Peek,
 )
-from polycast.rtp.payload.rtp_payload import RtpPayload
+from polycast.rtp.payload.rtp_payload import Part, RtpPayload
 
 _CONTINUES = 0x80
 _CONTINUED = 0x40
@@ -188,37 +189,42 @@ class AV1Packetizer(BasePacketizer):
     """OBU elements with a length each (W is 0), fragmented at the packet size."""
 
     def payloads(self, frame: Frame) -> Sequence[bytes]:
-        payloads: list[bytes] = []
-        parts: list[bytes] = []
-        room = self._maximum_payload - 1
-        continues = False
-
-        def close(continued: bool) -> None:
-            nonlocal parts, room, continues
-            first = (_CONTINUES if continues else 0) | (_CONTINUED if continued else 0)
-            if frame.key and not payloads:
-                first |= _NEW_SEQUENCE
-            payloads.append(bytes((first,)) + b"".join(parts))
-            parts = []
-            room = self._maximum_payload - 1
-            continues = continued
-
         units: Sequence[bytes] = frame.units
         if frame.key and isinstance(self.codec, AV1):
             units = av1.with_sequence_header(self.codec, units)
-        for unit in units:
-            position = 0
-            while position < len(unit):
-                # Two bytes of length allow up to 16383 bytes, more than the size of a packet.
-                if room < 3:
-                    close(position > 0)
-                size = min(len(unit) - position, room - 2)
-                parts.append(av1.write_leb128(size) + unit[position : position + size])
-                room -= len(parts[-1])
-                position += size
-        if parts:
-            close(False)
-        return payloads
+        return aggregate(units, self._maximum_payload, _NEW_SEQUENCE if frame.key else 0)
+
+
+def aggregate(elements: Sequence[bytes], maximum: int, flags: int) -> list[bytes]:
+    """Return payloads of at most ``maximum`` bytes with these OBU elements.
+
+    ``flags``: what the first byte of one payload with all of them would say.
+    """
+    payloads: list[bytes] = []
+    parts: list[bytes] = []
+    room = maximum - 1
+    first = flags & (_CONTINUES | _NEW_SEQUENCE)
+
+    def close(continued: int) -> None:
+        nonlocal parts, room, first
+        payloads.append(bytes((first | continued,)) + b"".join(parts))
+        parts = []
+        room = maximum - 1
+        first = _CONTINUES if continued else 0
+
+    for element in elements:
+        position = 0
+        while position < len(element):
+            # Two bytes of length allow up to 16383 bytes, more than the size of a packet.
+            if room < 3:
+                close(_CONTINUED if position > 0 else 0)
+            size = min(len(element) - position, room - 2)
+            parts.append(av1.write_leb128(size) + element[position : position + size])
+            room -= len(parts[-1])
+            position += size
+    if parts:
+        close(flags & _CONTINUED)
+    return payloads
 
 
 class AV1Payload(RtpPayload[AV1]):
@@ -244,6 +250,12 @@ class AV1Payload(RtpPayload[AV1]):
 
     def peek_for(self, codec: AV1) -> Peek:
         return peek
+
+    def split(self, codec: AV1, packet: RtpPacket, room: int, track: Track) -> Sequence[Part]:
+        elements = elements_of(packet.data, packet.payload, packet.end)
+        if not all(elements):
+            return ()
+        return [(payload, 0) for payload in aggregate(elements, room, packet.data[packet.payload])]
 
     def parameters_from_packet(self, codec: AV1, data: bytes, payload: int, end: int) -> AV1:
         elements = elements_of(data, payload, end)

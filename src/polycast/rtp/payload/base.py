@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Protocol
 
 from polycast.errors import RemoteProtocolError
@@ -341,7 +341,25 @@ class WholeFramePacketizer(BasePacketizer):
         return frame.units
 
 
+def gathered(frames: Sequence[bytes], room: int) -> Iterator[tuple[int, Sequence[bytes]]]:
+    """Yield runs of frames that have at most ``room`` bytes together, each with the index of its first frame; a frame
+    that is larger is alone."""
+    start = size = 0
+    for index, frame in enumerate(frames):
+        if index > start and size + len(frame) > room:
+            yield start, frames[start:index]
+            start, size = index, 0
+        size += len(frame)
+    if frames:
+        yield start, frames[start:]
+
+
 def split_evenly(data: bytes, maximum: int) -> Iterable[bytes]:
-    """Yield ``data`` in chunks of at most ``maximum`` bytes."""
+    """Yield ``data`` in chunks of at most ``maximum`` bytes.
+
+    Raises `RemoteProtocolError` if that is none: the header that each chunk gets is as large as a packet.
+    """
+    if maximum <= 0:
+        raise RemoteProtocolError("the payload header is larger than a packet may be")
     for position in range(0, len(data), maximum):
         yield data[position : position + maximum]

@@ -37,7 +37,7 @@ class G711Payload(RtpPayload[G711]):
     def packetizer(self, codec: G711, numbering: Numbering) -> SamplePacketizer:
         return SamplePacketizer(*numbering, block_size=codec.channels)
 
-    def split(self, codec: G711, packet: RtpPacket, room: int) -> Sequence[Part]:
+    def split(self, codec: G711, packet: RtpPacket, room: int, track: Track) -> Sequence[Part]:
         return split_blocks(packet, room, codec.channels, ticks=1)
 
 

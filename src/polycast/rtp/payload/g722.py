@@ -26,7 +26,7 @@ class G722Payload(RtpPayload[G722]):
     def depacketizer(self, codec: G722, track: Track) -> SampleDepacketizer:
         return SampleDepacketizer(codec.channels)
 
-    def split(self, codec: G722, packet: RtpPacket, room: int) -> Sequence[Part]:
+    def split(self, codec: G722, packet: RtpPacket, room: int, track: Track) -> Sequence[Part]:
         return split_blocks(packet, room, codec.channels, ticks=1)
 
 

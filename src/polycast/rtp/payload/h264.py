@@ -282,7 +282,7 @@ class H264Payload(RtpPayload[H264]):
     def depacketizer(self, codec: H264, track: Track) -> H264Depacketizer:
         return H264Depacketizer(codec, track.clock_rate)
 
-    def split(self, codec: H264, packet: RtpPacket, room: int) -> Sequence[Part]:
+    def split(self, codec: H264, packet: RtpPacket, room: int, track: Track) -> Sequence[Part]:
         data, payload, end = packet.data, packet.payload, packet.end
         if data[payload] & 0x1F == FU_A:
             header = data[payload + 1]

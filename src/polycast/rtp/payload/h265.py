@@ -275,7 +275,7 @@ class H265Payload(RtpPayload[H265]):
     def depacketizer(self, codec: H265, track: Track) -> H265Depacketizer:
         return H265Depacketizer(codec, track.clock_rate)
 
-    def split(self, codec: H265, packet: RtpPacket, room: int) -> Sequence[Part]:
+    def split(self, codec: H265, packet: RtpPacket, room: int, track: Track) -> Sequence[Part]:
         if codec.maximum_don_difference:
             return ()  # The parts would need decoding order numbers of their own.
         data, payload, end = packet.data, packet.payload, packet.end

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from polycast.media.codec import KLV
 from polycast.media.frame import Frame
 from polycast.media.packet import RtpPacket
+from polycast.media.track import Track
 from polycast.rtp.payload.base import BasePacketizer, MarkedFrameDepacketizer, split_evenly
-from polycast.rtp.payload.rtp_payload import RtpPayload
+from polycast.rtp.payload.rtp_payload import Part, RtpPayload
 
 
 class KLVDepacketizer(MarkedFrameDepacketizer):
@@ -37,6 +38,9 @@ class KLVPayload(RtpPayload[KLV]):
     encodings = ("SMPTE336M",)
     depacketizer_type = KLVDepacketizer
     packetizer_type = KLVPacketizer
+
+    def split(self, codec: KLV, packet: RtpPacket, room: int, track: Track) -> Sequence[Part]:
+        return [(part, 0) for part in split_evenly(packet.payload_bytes(), room)]
 
 
 PAYLOAD = KLVPayload()

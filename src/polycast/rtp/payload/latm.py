@@ -12,10 +12,10 @@ from polycast.media.frame import Frame
 from polycast.media.packet import RtpPacket
 from polycast.media.timebase import rescale
 from polycast.media.track import Track
-from polycast.rtp.payload.base import NO_FRAMES, BaseDepacketizer, BasePacketizer
+from polycast.rtp.payload.base import NO_FRAMES, BaseDepacketizer, BasePacketizer, split_evenly
 from polycast.rtp.payload.format_parameters import decode_hexadecimal, parse_parameters
 from polycast.rtp.payload.mpeg4_audio import codec_of
-from polycast.rtp.payload.rtp_payload import RtpPayload, SdpMedia
+from polycast.rtp.payload.rtp_payload import Part, RtpPayload, SdpMedia
 
 
 class LatmDepacketizer(BaseDepacketizer):
@@ -100,6 +100,9 @@ class LatmPayload(RtpPayload[MPEG4Audio]):
             except RemoteProtocolError:
                 configuration = StreamMuxConfig(1, codec.configuration, 0)
         return LatmDepacketizer(codec, track.clock_rate, configuration)
+
+    def split(self, codec: MPEG4Audio, packet: RtpPacket, room: int, track: Track) -> Sequence[Part]:
+        return [(part, 0) for part in split_evenly(packet.payload_bytes(), room)]
 
 
 PAYLOAD = LatmPayload()

@@ -43,7 +43,7 @@ class LPCMPayload(RtpPayload[LPCM]):
     def packetizer(self, codec: LPCM, numbering: Numbering) -> SamplePacketizer:
         return SamplePacketizer(*numbering, block_size=_block_size(codec))
 
-    def split(self, codec: LPCM, packet: RtpPacket, room: int) -> Sequence[Part]:
+    def split(self, codec: LPCM, packet: RtpPacket, room: int, track: Track) -> Sequence[Part]:
         return split_blocks(packet, room, _block_size(codec), ticks=1)
 
 

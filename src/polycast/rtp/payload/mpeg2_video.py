@@ -8,8 +8,9 @@ from polycast.errors import RemoteProtocolError
 from polycast.media.codec import MPEG2Video
 from polycast.media.frame import Frame
 from polycast.media.packet import RtpPacket
-from polycast.rtp.payload.base import KEY, BasePacketizer, MarkedFrameDepacketizer, Peek
-from polycast.rtp.payload.rtp_payload import RtpPayload
+from polycast.media.track import Track
+from polycast.rtp.payload.base import KEY, BasePacketizer, MarkedFrameDepacketizer, Peek, split_evenly
+from polycast.rtp.payload.rtp_payload import Part, RtpPayload
 
 _HEADER_SIZE = 4
 _EXTENSION_SIZE = 4
@@ -151,6 +152,20 @@ class MPEG2VideoPayload(RtpPayload[MPEG2Video]):
 
     def peek_for(self, codec: MPEG2Video) -> Peek:
         return peek
+
+    def split(self, codec: MPEG2Video, packet: RtpPacket, room: int, track: Track) -> Sequence[Part]:
+        data, payload, end = packet.data, packet.payload, packet.end
+        start = payload + _HEADER_SIZE + (_EXTENSION_SIZE if data[payload] & _HAS_EXTENSION else 0)
+        chunks = list(split_evenly(data[start:end], room - (start - payload)))
+        parts: list[Part] = []
+        for index, chunk in enumerate(chunks):
+            header = bytearray(data[payload:start])
+            if index:
+                header[2] &= ~(_SEQUENCE_HEADER_PRESENT | _BEGINNING_OF_SLICE)
+            if index < len(chunks) - 1:
+                header[2] &= ~_END_OF_SLICE
+            parts.append((bytes(header) + chunk, 0))
+        return parts
 
 
 PAYLOAD = MPEG2VideoPayload()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
+from dataclasses import replace
 from heapq import heappop, heappush
 
 from polycast.codecs import aac
@@ -13,9 +14,9 @@ from polycast.media.packet import RtpPacket
 from polycast.media.timebase import rescale
 from polycast.media.track import RtpFormat, Track
 from polycast.rtp.payload.au_headers import AccessUnit, HeaderFormat, HeaderParser, header_formats
-from polycast.rtp.payload.base import NO_FRAMES, BaseDepacketizer, BasePacketizer
+from polycast.rtp.payload.base import NO_FRAMES, BaseDepacketizer, BasePacketizer, gathered, split_evenly
 from polycast.rtp.payload.format_parameters import decode_hexadecimal, parse_parameters
-from polycast.rtp.payload.rtp_payload import RtpPayload, SdpEncoding, SdpMedia
+from polycast.rtp.payload.rtp_payload import Part, RtpPayload, SdpEncoding, SdpMedia
 
 MAXIMUM_DISPLACED_UNITS = 1024
 """Maximum number of access units that wait for earlier ones if a sender interleaves: some 20 s."""
@@ -158,9 +159,13 @@ class MPEG4AudioPacketizer(BasePacketizer):
         unit = frame.units[0]
         if len(unit) >= 1 << 13:
             raise RemoteProtocolError(f"AAC access unit is too large: {len(unit)} bytes")
-        header = b"\x00\x10" + (len(unit) << 3).to_bytes(2, "big")
-        room = self._maximum_payload - len(header)
-        return [header + unit[position : position + room] for position in range(0, len(unit), room)]
+        header = _headers_of([len(unit)])
+        return [header + part for part in split_evenly(unit, self._maximum_payload - len(header))]
+
+
+def _headers_of(sizes: Sequence[int]) -> bytes:
+    """Return the AU header section of units of these sizes, in mode AAC-hbr."""
+    return (16 * len(sizes)).to_bytes(2, "big") + b"".join((size << 3).to_bytes(2, "big") for size in sizes)
 
 
 def codec_of(configuration: bytes, media: SdpMedia) -> MPEG4Audio:
@@ -182,6 +187,7 @@ class MPEG4AudioPayload(RtpPayload[MPEG4Audio]):
     codec_type = MPEG4Audio
     encodings = ("mpeg4-generic",)
     requires_parameters = True
+    marks_every_frame = True
     packetizer_type = MPEG4AudioPacketizer
 
     def from_sdp(self, media: SdpMedia) -> MPEG4Audio | None:
@@ -212,6 +218,34 @@ class MPEG4AudioPayload(RtpPayload[MPEG4Audio]):
 
     def form_key(self, form: RtpFormat) -> Hashable:
         return header_formats(parse_parameters(form.parameters))
+
+    def split(self, codec: MPEG4Audio, packet: RtpPacket, room: int, track: Track) -> Sequence[Part]:
+        formats = header_formats(parse_parameters(track.rtp.parameters)) if track.rtp is not None else (HeaderFormat(),)
+        if replace(formats[0], constant_duration=0) != HeaderFormat():
+            return ()
+        data, end = packet.data, packet.end
+        headers, position = formats[0].parse(data, packet.payload, end)
+        if len(headers) == 1:
+            section = _headers_of([headers[0].size])  # of the whole unit, also in fragments
+            return [(section + part, 0) for part in split_evenly(data[position:end], room - len(section))]
+        if any(header.place != index for index, header in enumerate(headers)):
+            return ()
+        units: list[bytes] = []
+        for header in headers:
+            units.append(data[position : position + header.size])
+            position += header.size
+        if position != end:
+            return ()
+        duration = formats[0].constant_duration or rescale(
+            aac.samples_per_frame(codec), codec.sample_rate, track.clock_rate
+        )
+        parts: list[Part] = []
+        # With as many headers as there can be; those of fewer units leave some bytes.
+        for index, run in gathered(units, room - len(_headers_of([0] * len(units)))):
+            section = _headers_of([len(unit) for unit in run])
+            chunks = split_evenly(b"".join(run), room - len(section))
+            parts += [(section + chunk, index * duration) for chunk in chunks]
+        return parts
 
     def depacketizer(self, codec: MPEG4Audio, track: Track) -> MPEG4AudioDepacketizer:
         parameters = parse_parameters(track.rtp.parameters) if track.rtp is not None else {}

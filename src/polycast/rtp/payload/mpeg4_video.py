@@ -8,6 +8,7 @@ from polycast.codecs import mpeg4_video
 from polycast.media.codec import MPEG4Video
 from polycast.media.frame import Frame
 from polycast.media.packet import RtpPacket
+from polycast.media.track import Track
 from polycast.rtp.payload.base import KEY, PARAMETERS, BasePacketizer, MarkedFrameDepacketizer, Peek, split_evenly
 from polycast.rtp.payload.format_parameters import decode_hexadecimal, decode_integer
 from polycast.rtp.payload.rtp_payload import Part, RtpPayload, SdpMedia
@@ -87,7 +88,7 @@ class MPEG4VideoPayload(RtpPayload[MPEG4Video]):
     def parameters_from_packet(self, codec: MPEG4Video, data: bytes, payload: int, end: int) -> MPEG4Video:
         return mpeg4_video.updated(codec, data[payload:end])
 
-    def split(self, codec: MPEG4Video, packet: RtpPacket, room: int) -> Sequence[Part]:
+    def split(self, codec: MPEG4Video, packet: RtpPacket, room: int, track: Track) -> Sequence[Part]:
         return [(part, 0) for part in split_evenly(packet.payload_bytes(), room)]
 
 

@@ -11,8 +11,8 @@ from polycast.media.frame import Frame
 from polycast.media.packet import RtpPacket
 from polycast.media.timebase import rescale
 from polycast.media.track import Track
-from polycast.rtp.payload.base import NO_FRAMES, BaseDepacketizer, BasePacketizer
-from polycast.rtp.payload.rtp_payload import RtpPayload
+from polycast.rtp.payload.base import NO_FRAMES, BaseDepacketizer, BasePacketizer, gathered, split_evenly
+from polycast.rtp.payload.rtp_payload import Part, RtpPayload
 
 _HEADER_SIZE = 4
 
@@ -101,6 +101,28 @@ class MPEGAudioPayload(RtpPayload[MPEGAudio]):
     encodings = ("MPA",)
     static_type = 14
     packetizer_type = MPEGAudioPacketizer
+
+    def split(self, codec: MPEGAudio, packet: RtpPacket, room: int, track: Track) -> Sequence[Part]:
+        data, position, room = packet.data, packet.payload + _HEADER_SIZE, room - _HEADER_SIZE
+        if position >= packet.end:
+            return ()
+        frames: list[bytes] = []
+        offset = data[position - 2] << 8 | data[position - 1]
+        duration = 0
+        if offset:
+            frames.append(data[position : packet.end])  # a fragment
+        else:
+            while position < packet.end:
+                header = mpeg_audio.parse_frame_header(data[position : position + 4])
+                duration = rescale(header.samples, header.sample_rate, track.clock_rate)
+                end = min(position + header.frame_size, packet.end)
+                frames.append(data[position:end])
+                position = end
+        return [
+            ((offset + number * room).to_bytes(_HEADER_SIZE, "big") + part, index * duration)
+            for index, run in gathered(frames, room)
+            for number, part in enumerate(split_evenly(b"".join(run), room))
+        ]
 
     def depacketizer(self, codec: MPEGAudio, track: Track) -> MPEGAudioDepacketizer:
         return MPEGAudioDepacketizer(track.clock_rate)

@@ -89,6 +89,8 @@ class RtpPayload(Generic[AnyCodec]):
     marker_ends_frame = False
     """Whether packets have the marker bit at the end of a frame, so that a batch may wait for it (RFC 3551 section
     4.1 leaves the meaning to the payload format)."""
+    marks_every_frame = False
+    """Whether the packets of several whole frames have the marker bit, too, in a format of audio."""
     maximum_packet_size = MAXIMUM_PACKET_SIZE
     """Maximum size of a packet that is forwarded unchanged; larger ones are repacketized."""
     is_self_describing = False
@@ -146,9 +148,9 @@ class RtpPayload(Generic[AnyCodec]):
 
     # Oversized packets
 
-    def split(self, codec: AnyCodec, packet: RtpPacket, room: int) -> Sequence[Part]:
+    def split(self, codec: AnyCodec, packet: RtpPacket, room: int, track: Track) -> Sequence[Part]:
         """Return the payloads of at most ``room`` bytes that replace an oversized one; none if the format does not
-        allow splitting."""
+        allow splitting. ``codec`` is that of the track. Raises `RemoteProtocolError` if the payload is invalid."""
         return ()
 
     def refragmenter(self, codec: AnyCodec, room: int) -> Refragmenter | None:

@@ -9,6 +9,7 @@ from polycast.errors import RemoteProtocolError
 from polycast.media.codec import VP8
 from polycast.media.frame import Frame
 from polycast.media.packet import RtpPacket
+from polycast.media.track import Track
 from polycast.rtp.payload.base import (
     KEY,
     BasePacketizer,
@@ -103,7 +104,7 @@ class VP8Payload(RtpPayload[VP8]):
     def peek_for(self, codec: VP8) -> Peek:
         return peek
 
-    def split(self, codec: VP8, packet: RtpPacket, room: int) -> Sequence[Part]:
+    def split(self, codec: VP8, packet: RtpPacket, room: int, track: Track) -> Sequence[Part]:
         data, payload, end = packet.data, packet.payload, packet.end
         size = descriptor_size(data, payload, end)
         first = data[payload : payload + size]

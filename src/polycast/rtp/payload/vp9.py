@@ -9,6 +9,7 @@ from polycast.errors import RemoteProtocolError
 from polycast.media.codec import VP9
 from polycast.media.frame import Frame
 from polycast.media.packet import RtpPacket
+from polycast.media.track import Track
 from polycast.rtp.payload.base import (
     KEY,
     PARAMETERS,
@@ -163,7 +164,7 @@ class VP9Payload(RtpPayload[VP9]):
         frame = data[payload + descriptor_size(data, payload, end) : end]
         return vp9.updated(codec, frame) if vp9.is_key(frame) else codec
 
-    def split(self, codec: VP9, packet: RtpPacket, room: int) -> Sequence[Part]:
+    def split(self, codec: VP9, packet: RtpPacket, room: int, track: Track) -> Sequence[Part]:
         data, payload, end = packet.data, packet.payload, packet.end
         size = descriptor_size(data, payload, end)
         descriptor = data[payload : payload + size]
