@@ -155,7 +155,7 @@ class VideoTranscoder:
             return []
         self._next_pts = pts + 1
         self._rate.add(pts)
-        shape = _Shape.of(picture, self._decoder.sample_aspect_ratio)
+        shape = VideoShape.of(picture, self._decoder.sample_aspect_ratio)
         encoder = self._encoder
         if encoder is None or not encoder.suits(shape, self._rate):
             encoder = self._encoder = _Encoder(self._av, shape, self._rate, self._target)
@@ -194,7 +194,7 @@ class _Rate:
 
 
 @dataclass(frozen=True, slots=True)
-class _Shape:
+class VideoShape:
     """What an encoder is opened for."""
 
     width: int
@@ -203,7 +203,7 @@ class _Shape:
     """Range, space, primaries and transfer."""
 
     @classmethod
-    def of(cls, picture: Any, aspect: Fraction | None) -> _Shape:
+    def of(cls, picture: Any, aspect: Fraction | None) -> VideoShape:
         """Return the size with square pixels, as browsers show them, and even sides, as chroma has half of them.
 
         Raises ValueError if it is too large.
@@ -221,7 +221,7 @@ class _Shape:
 class _Encoder:
     """An encoder for pictures of one shape."""
 
-    def __init__(self, av: Any, shape: _Shape, rate: _Rate, target: VideoTarget) -> None:
+    def __init__(self, av: Any, shape: VideoShape, rate: _Rate, target: VideoTarget) -> None:
         self._shape = shape
         self._rate = rate.assumed
         self.clock_rate = target.codec.clock_rate
@@ -245,7 +245,7 @@ class _Encoder:
         context.options = {**_OPTIONS, "maxrate": str(bitrate), "bufsize": str(bitrate // 2)}
         context.open()
 
-    def suits(self, shape: _Shape, rate: _Rate) -> bool:
+    def suits(self, shape: VideoShape, rate: _Rate) -> bool:
         """Whether it was opened for pictures of this shape and rate."""
         factor = rate.assumed / self._rate
         return shape == self._shape and 1 / _RATE_TOLERANCE <= factor <= _RATE_TOLERANCE

@@ -278,6 +278,13 @@ class HttpConnection(TcpConnection):
             self._engine.abandon(stream)
             self._continue()
 
+    def unsent(self, transaction: Transaction) -> int:
+        """Return how many bytes of a streamed response wait, in the connection's queue and beyond it."""
+        engine = self._engine
+        if engine is None or not self.is_open:
+            return 0
+        return engine.unsent(transaction.request.stream) + self.transport.get_write_buffer_size()
+
     async def drain(self, transaction: Transaction) -> None:
         """Return when there is room for more of a streamed response."""
         engine = self._engine

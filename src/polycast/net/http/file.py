@@ -105,6 +105,11 @@ class ResponseFactory:
         fields = [(b"content-type", content_type), (b"cache-control", b"no-store"), *headers, *self._common]
         return Response(status, fields, body)
 
+    def streamed(self, content_type: str) -> Response:
+        """Return the head of a response whose body follows as it is made."""
+        fields = [(b"content-type", content_type.encode()), (b"cache-control", b"no-store"), *self._common]
+        return Response(200, fields, is_streamed=True)
+
     def empty(self, status: int, headers: Sequence[Header]) -> Response:
         """Return a response without a body."""
         return Response(status, [*headers, *self._common])

@@ -45,6 +45,10 @@ class Responder(Protocol):
     def send_body(self, transaction: Transaction, data: bytes, *, is_last: bool) -> None:
         """Send a piece of a streamed response."""
 
+    def unsent(self, transaction: Transaction) -> int:
+        """Return how many bytes of a streamed response the client has yet to accept, about."""
+        ...
+
     async def drain(self, transaction: Transaction) -> None:
         """Wait until there is room for another piece."""
 
@@ -181,6 +185,11 @@ class Transaction:
     def send(self, data: bytes) -> None:
         """Send a piece of a streamed response; wait for `drain` before the next one."""
         self.connection.send_body(self, data, is_last=False)
+
+    @property
+    def unsent(self) -> int:
+        """Bytes of a streamed response that the client has yet to accept, about."""
+        return self.connection.unsent(self)
 
     async def drain(self) -> None:
         """Wait until the client has accepted enough data that there is room for more."""

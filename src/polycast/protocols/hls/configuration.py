@@ -146,6 +146,18 @@ class HlsConfiguration(Section, frozen=True, kw_only=True, rename=yaml_key):
             )
         ),
     ] = ""
+    http_streams: Annotated[
+        bool,
+        LIVE,
+        NEW,
+        Meta(
+            description=(
+                "Serve each stream at the address of the HLS server also as one long response, for programs that do "
+                "not play HLS: 'stream.flv' (HTTP-FLV), 'stream.ts' (MPEG-TS), 'stream.mjpeg' and 'frame.jpeg' "
+                "(pictures), in the folder of the path."
+            )
+        ),
+    ] = False
     hls_index: Annotated[
         bool, LIVE, NEW, Meta(description="List the live streams at the address '/' of the HLS server.")
     ] = False

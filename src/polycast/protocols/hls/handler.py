@@ -11,7 +11,7 @@ import msgspec
 from polycast.config.dialects.base import Dialect
 from polycast.config.dialects.registry import MEDIAMTX, dialect_of
 from polycast.config.schema import Configuration
-from polycast.errors import LocalProtocolError
+from polycast.errors import LocalProtocolError, MissingDependency
 from polycast.hub.access_request import AccessRequest, Action, PlainCredentials
 from polycast.hub.errors import AccessDenied, NoOnePublishing, PathError
 from polycast.hub.path import Path
@@ -62,6 +62,8 @@ from polycast.protocols.hls.viewers import (
     with_cookie,
     with_query,
 )
+from polycast.protocols.http_streams.files import StreamFile
+from polycast.protocols.http_streams.streams import HttpStreams
 from polycast.protocols.pages import POLICY_HEADER, Pages
 from polycast.web import ASSETS_FOLDER, INDEX_PAGE, PLAYER_PAGE, START_PAGE, page, page_with_problem
 from polycast.wire.hls.muxer import INDEX_NAME, NOTHING_TO_CARRY, select_tracks
@@ -79,6 +81,7 @@ class Host(Protocol):
     log: Log
     context: ServerContext
     configuration: Configuration
+    streams: HttpStreams
     remuxers: dict[str, Remuxer]
     """The muxers that run, or wait for a publisher to come back, by path name."""
     now: Callable[[], float]
@@ -161,6 +164,9 @@ class RequestHandler:
         target = read_target(transaction.request.target)
         key = target.resource
         method = transaction.request.method
+        if target.stream_file is not None and self._server.settings.http_streams and method in ("GET", "HEAD"):
+            self._run(transaction, self._stream(transaction, target, target.stream_file))
+            return None
         if key is not None and (method == "GET" or method == "HEAD"):
             remuxer = self._remuxers.get(target.folder)
             is_cdn = self._is_cdn(transaction, key)
@@ -320,6 +326,27 @@ class RequestHandler:
             return self._sent_away()
         found = remuxer.request(key, transaction, self._server.now())
         return self._file_response(request, remuxer, found) if found is not None else None
+
+    async def _stream(self, transaction: Transaction, target: Target, file: StreamFile) -> Response | None:
+        """Answer a request for a whole stream, or for a picture of it."""
+        request, access = transaction.request, self._access_request(transaction, target)
+        allowed = await self._authorize(transaction, access)
+        if isinstance(allowed, Problem):
+            self._log_refusal(transaction, target, allowed)
+            return refuse(self._responses, request, allowed, self._dialect)
+        peer = join_host_port(transaction.client, transaction.peer[1])
+        visit = Visit(target.folder, peer, access.query, allowed, user_agent_of(request))
+        try:
+            return await self._server.streams.open(transaction, file, visit, self._responses)
+        except MissingDependency as error:
+            self._log.error("%s", error)
+            return self._responses.text(503, "pictures of this stream cannot be made here")
+        except LocalProtocolError as error:
+            problem = Problem(status=404, detail=str(error))
+        except PathError as error:
+            problem = path_problem(error, self._hub.paths.get(target.folder))
+        self._log_refusal(transaction, target, problem)
+        return refuse(self._responses, request, problem, self._dialect)
 
     def _problem_of(self, error: PathError | LocalProtocolError, path_name: str) -> Problem:
         path = self._hub.paths.get(path_name)

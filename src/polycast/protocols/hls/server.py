@@ -21,6 +21,7 @@ from polycast.protocols.hls.handler import RequestHandler
 from polycast.protocols.hls.item import HlsMuxerItem
 from polycast.protocols.hls.remuxer import Remuxer
 from polycast.protocols.hls.reports import ViewerReports
+from polycast.protocols.http_streams.streams import HttpStreams
 from polycast.protocols.tcp_server import TcpServer
 from polycast.security.addresses import IPNetwork
 from polycast.wire.hls.numbering import Numbering
@@ -41,6 +42,7 @@ class HlsServer(TcpServer, HttpListener, PathObserver):
         self.remuxers: dict[str, Remuxer] = {}
         """The muxers that are running, or waiting for a publisher to return, by path name."""
         self._reports = ViewerReports(context.hub, self.log)
+        self.streams = HttpStreams(context.hub, context.loop, self.log)
         self.handler = RequestHandler(self)
         self._stopping = False
         self._numbering = _numberings.setdefault(context.hub, Numbering())
@@ -65,6 +67,7 @@ class HlsServer(TcpServer, HttpListener, PathObserver):
     def on_second(self, now: float) -> None:
         for remuxer in list(self.remuxers.values()):
             remuxer.tick(now, float(self.settings.hls_muxer_close_after))
+        self.streams.tick()
         patience = max(IDLE_SECONDS, 3 * float(self.settings.hls_segment_duration))
         self.handler.viewers.forget_idle(now, patience)
         self.handler.audience.forget_idle(now, patience)
@@ -84,19 +87,21 @@ class HlsServer(TcpServer, HttpListener, PathObserver):
             self.context.hub.observers.remove(self)
         for remuxer in list(self.remuxers.values()):
             remuxer.close(reason)
+        self.streams.close(reason)
         for task in list(self._revivals.values()):
             task.cancel()
         await super().stop(reason)
 
     def kick(self, session_id: str) -> bool:
-        return self.handler.viewers.kick(session_id) or self.handler.audience.kick(session_id)
+        handler = self.handler
+        return handler.viewers.kick(session_id) or handler.audience.kick(session_id) or self.streams.kick(session_id)
 
     def items(self) -> LazyItems[HlsMuxerItem]:
         return LazyItems({name: remuxer.item for name, remuxer in self.remuxers.items() if remuxer.is_live})
 
     def viewers(self) -> LazyItems[ViewerItem]:
-        visits = (visit for name in self.remuxers for visit in self.handler.visits.of(name))
-        return LazyItems({visit.id: visit.item for visit in visits})
+        visits = [visit for name in self.remuxers for visit in self.handler.visits.of(name)]
+        return LazyItems({visit.id: visit.item for visit in [*visits, *self.streams.visits()]})
 
     def apply(self, configuration: Configuration) -> None:
         allowed = configuration[HlsConfiguration].hls_allow_origins

@@ -6,9 +6,11 @@ from functools import lru_cache
 from typing import Final
 from urllib.parse import unquote_to_bytes
 
+from polycast.protocols.http_streams.files import StreamFile
 from polycast.wire.hls.directives import NO_DIRECTIVES, DeliveryDirectives, parse_directives
 from polycast.wire.hls.resource import Refusal
 
+_STREAM_FILES: Final = frozenset(StreamFile)
 FILE_SUFFIXES: Final = (".m3u8", ".ts", ".mp4", ".m4s")
 
 # Characters of a URL path that are parsed: a path name and a file name are far shorter.
@@ -24,7 +26,7 @@ ResourceKey = tuple[str, DeliveryDirectives | Refusal]
 class Target:
     """A parsed request target. Equal targets share one object."""
 
-    __slots__ = ("folder", "path", "query", "resource")
+    __slots__ = ("folder", "path", "query", "resource", "stream_file")
 
     def __init__(self, target: bytes) -> None:
         path, _, query = target.partition(b"?")
@@ -37,6 +39,8 @@ class Target:
         self.query = query.decode("latin-1")
         self.folder, _, name = self.path.lstrip("/").rpartition("/")
         """The path without the file; for a muxer's file, the name of the stream's path."""
+        self.stream_file: StreamFile | None = StreamFile(name) if self.folder and name in _STREAM_FILES else None
+        """The form in which a whole stream is requested; None if it is not."""
         self.resource: ResourceKey | None = None
         """None if it is not a file of a muxer."""
         if self.folder and name.endswith(FILE_SUFFIXES) and len(self.path) <= MAXIMUM_PATH:

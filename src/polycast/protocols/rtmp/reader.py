@@ -35,9 +35,12 @@ class MessageForm(NamedTuple):
 class SharedMuxer:
     """Serialises a stream for all readers with the same tracks."""
 
-    def __init__(self, tracks: tuple[Track, ...], transcoded: tuple[TranscodedTrack, ...] = ()) -> None:
-        """``transcoded``: those among the tracks that are made of others."""
-        self.muxer = Muxer(tracks)
+    def __init__(
+        self, tracks: tuple[Track, ...], transcoded: tuple[TranscodedTrack, ...] = (), muxer: Muxer | None = None
+    ) -> None:
+        """``transcoded``: those among the tracks that are made of others. ``muxer`` makes messages of these tracks; by
+        default, those of RTMP."""
+        self.muxer = muxer if muxer is not None else Muxer(tracks)
         self.transcoded = transcoded
         self.indexes = frozenset(track.index for track in tracks)
         self._key_track = next((track.index for track in tracks if track.kind == "video"), None)

@@ -26,9 +26,10 @@ from polycast.protocols.srt.handshakes import LogLines
 from polycast.protocols.srt.item import SrtConnectionItem
 from polycast.protocols.srt.keys import keys_for
 from polycast.protocols.srt.link import Link
-from polycast.protocols.srt.reader import SharedTransport, TransportReader, select_tracks
+from polycast.protocols.srt.reader import SharedDatagrams, TransportReader
 from polycast.protocols.srt.refusals import rejection_of
 from polycast.protocols.srt.statistics import statistics_of
+from polycast.protocols.transport_form import select_tracks
 from polycast.protocols.transport_ingest import NO_SUPPORTED_TRACK, TransportIngest
 from polycast.wire.srt.connection import Connection as Engine
 from polycast.wire.srt.key_material import KeyMaterial
@@ -68,7 +69,7 @@ class Host(Server):
         """Remove a client that has gone."""
 
     @abstractmethod
-    def shared_transport(self, stream: Stream, tracks: tuple[Track, ...]) -> SharedTransport:
+    def shared_transport(self, stream: Stream, tracks: tuple[Track, ...]) -> SharedDatagrams:
         """Return what muxes these tracks of a stream for all readers. Raises LocalProtocolError."""
 
     @property
@@ -242,7 +243,7 @@ class Connection(Publisher):
             hub.release(path)
         self.log.info("is reading from path '%s', %s", path.name, describe_tracks(tracks))
 
-    def _start_reading(self, path: Path, stream: Stream, shared: SharedTransport, keys: ConnectionKeys | None) -> None:
+    def _start_reading(self, path: Path, stream: Stream, shared: SharedDatagrams, keys: ConnectionKeys | None) -> None:
         media = self.media
         link = self._accept(keys)
         reader = TransportReader(

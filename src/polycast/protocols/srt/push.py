@@ -13,7 +13,8 @@ from polycast.log import Log
 from polycast.protocols.push import Pusher
 from polycast.protocols.srt.address import SrtAddress
 from polycast.protocols.srt.client import Client
-from polycast.protocols.srt.reader import SharedTransport, TransportReader, select_tracks
+from polycast.protocols.srt.reader import SharedDatagrams, TransportReader
+from polycast.protocols.transport_form import select_tracks
 
 _CLOSE_MARGIN_SECONDS: Final = 1.0
 _CHECK_SECONDS: Final = 1.0
@@ -41,7 +42,7 @@ class SrtPusher(Pusher):
             if track not in tracks:
                 self._log.warning("the track %s is left out: MPEG-TS does not carry it here", track.codec_name)
         try:
-            shared = SharedTransport(tracks, self._address.payload_size)
+            shared = SharedDatagrams(tracks, self._address.payload_size)
         except LocalProtocolError as error:
             raise PushError(str(error)) from error
         self._reader = TransportReader(

@@ -25,7 +25,7 @@ from polycast.protocols.srt.connection import CONNECTION_TYPE, Connection, Host
 from polycast.protocols.srt.handshakes import Handshakes, LogLines
 from polycast.protocols.srt.item import SrtConnectionItem
 from polycast.protocols.srt.link import Link, Timers
-from polycast.protocols.srt.reader import SharedTransport
+from polycast.protocols.srt.reader import SharedDatagrams
 from polycast.security.addresses import parse_address
 from polycast.wire.srt.connection import Connection as Engine
 from polycast.wire.srt.keys import ConnectionKeys
@@ -65,7 +65,7 @@ class SrtServer(Host):
         self._clients = _Clients()
         self._handshakes = Handshakes(context.loop, self._on_handshake)
         self.lines = LogLines(self.log)
-        self._transports: WeakKeyDictionary[Stream, dict[_TransportKey, SharedTransport]] = WeakKeyDictionary()
+        self._transports: WeakKeyDictionary[Stream, dict[_TransportKey, SharedDatagrams]] = WeakKeyDictionary()
         self._housekeeping: LateTimer | None = None
 
     # Server
@@ -199,13 +199,13 @@ class SrtServer(Host):
             if self.context.connections is not None and client.is_told:
                 self.context.connections.on_disconnected(client, CONNECTION_TYPE, client.id, client.log)
 
-    def shared_transport(self, stream: Stream, tracks: tuple[Track, ...]) -> SharedTransport:
+    def shared_transport(self, stream: Stream, tracks: tuple[Track, ...]) -> SharedDatagrams:
         transports = self._transports.setdefault(stream, {})
         payload_size = largest_payload(self.configuration.udp_max_payload_size)
         key = frozenset(track.index for track in tracks), payload_size
         shared = transports.get(key)
         if shared is None:
-            shared = transports[key] = SharedTransport(tracks, payload_size)
+            shared = transports[key] = SharedDatagrams(tracks, payload_size)
         else:
             shared.refresh(tracks)
         return shared

@@ -223,7 +223,7 @@ class Muxer:
             return b""
         return self._serialize(writer.message_type, timestamp, [payload], writer.chunk_stream)
 
-    def _serialize(self, message_type: int, timestamp: int, parts: list[bytes], chunk_stream_id: int) -> bytes:
+    def _serialize(self, message_type: int, timestamp: int, parts: Parts, chunk_stream_id: int) -> bytes:
         return serialize_message(message_type, self.stream_id, timestamp, parts, chunk_stream_id, self.chunk_size)
 
     def _writer(self, index: int) -> TrackWriter:
@@ -255,6 +255,4 @@ class Muxer:
                 frame.dts, rate, MILLISECONDS
             )
         payload = writer.payload(frame, composition_time)
-        return serialize_message(
-            writer.message_type, self.stream_id, timestamp, payload, writer.chunk_stream, self.chunk_size
-        )
+        return self._serialize(writer.message_type, timestamp, payload, writer.chunk_stream)

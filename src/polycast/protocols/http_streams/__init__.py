@@ -1,0 +1,1 @@
+"""Streams over plain HTTP, as one long response: FLV, MPEG-TS, and pictures as JPEG."""
