@@ -16,7 +16,7 @@ SYSTEM_PACKAGES := ffmpeg tshark gstreamer1.0-tools gstreamer1.0-plugins-base gs
 	gir1.2-gst-rtsp-server-1.0 python3-gi srt-tools prometheus zsh fish $(if $(shell command -v go),,golang-go)
 
 .DEFAULT_GOAL := help
-.PHONY: help run check test lint format documents bench fuzz executable deb home-assistant docker-lint clean
+.PHONY: help run check test lint format documents bench fuzz executable deb home-assistant site docker-lint clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -95,6 +95,15 @@ deb: $(VENV)/.test ## build dist/polycast_*.deb for this Debian or Ubuntu, and i
 
 home-assistant: $(VENV)/.test ## write dist/home-assistant/polycast, an add-on
 	@$(PYTHON) packaging/home_assistant.py
+
+site: $(VENV)/.site ## build the documentation as a site, dist/site, with every broken link as an error
+	@NO_MKDOCS_2_WARNING=1 $(PYTHON) -m mkdocs build --quiet
+	@POLYCAST_SITE=dist/site $(PYTHON) -m pytest -q tests/packaging/test_site.py
+	@echo "dist/site/index.html; to look at it with search: $(PYTHON) -m http.server --directory dist/site"
+
+$(VENV)/.site: pyproject.toml $(VENV)/.test
+	$(PYTHON) -m pip install -q --group site
+	@touch $@
 
 docker-lint: $(VENV)/.test ## check the Dockerfiles and the compose example, and run the steps of the image here
 	@if command -v hadolint >/dev/null; then hadolint Dockerfile docs/docker/ffmpeg.Dockerfile; fi
