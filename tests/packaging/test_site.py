@@ -1,4 +1,4 @@
-"""The documentation as a site (`make site`, POLYCAST_SITE): it needs nothing from elsewhere, and has what it promises."""
+"""The documentation as a site (`make site`, POLYCAST_SITE): it needs nothing from elsewhere, and is complete."""
 
 from __future__ import annotations
 
