@@ -38,7 +38,7 @@ ALLOWED: dict[str, set[str]] = {
     "transcode": {"codecs", "media", *LEAVES},
     "protocols": {"items", "web", "transcode", "hub", "rtp", "codecs", "media", "wire", "net", "config", *LEAVES},
     "record": {"items", "hub", "codecs", "media", "wire", "config", *LEAVES},
-    "playback": {"record", "web", "net", "codecs", "media", "wire", "config", *LEAVES},
+    "playback": {"transcode", "record", "web", "net", "codecs", "media", "wire", "config", *LEAVES},
     "control": {
         *{"items", "playback", "record", "transcode", "hub", "codecs", "media", "wire", "net", "config"},
         *LEAVES,

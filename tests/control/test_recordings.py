@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import re
 import time
 from datetime import datetime, timedelta
@@ -163,3 +164,34 @@ async def test_a_recording_is_started_and_stopped(tmp_path: Path) -> None:
         assert (await error_of(server, "POST", "/v3/recordings/stop/cam"))[0] == 404
         assert (await error_of(server, "POST", "/v3/recordings/start/other"))[0] == 400
         assert (await error_of(server, "POST", "/v3/recordings/start/cam?duration=soon"))[0] == 400
+
+
+async def test_the_files_of_a_period_are_deleted(tmp_path: Path) -> None:
+    """A file ends where the next one begins, at the latest when it was last changed."""
+    names = [f"2024-01-14_16-{minute}-00-000000" for minute in ("00", "10", "20", "30")]
+    write(tmp_path, *(f"cam/{name}" for name in names))
+    begins = datetime.fromisoformat("2024-01-14T16:00:00+01:00").timestamp()
+    for name, end in zip(names, (5, 20, 30, 40), strict=True):
+        os.utime(tmp_path / f"cam/{name}.mp4", (begins + end * 60, begins + end * 60))
+    query = "/v3/recordings/deleteperiod?path=cam&start=2024-01-14T15:{}:00Z&end=2024-01-14T15:{}:00Z"
+    async with running(paths=settings(tmp_path)) as server:
+        for start, end, deleted in (("01", "19", 0), ("00", "06", 1), ("05", "35", 2), ("29", "39", 0)):
+            response = await server.api.request("DELETE", query.format(start, end))
+            assert response.json() == {"deleted": deleted}, (start, end)
+        assert [file.stem for file in (tmp_path / "cam").iterdir()] == names[3:]
+        assert (await error_of(server, "DELETE", query.format("30", "30")))[0] == 400
+        assert (await error_of(server, "DELETE", "/v3/recordings/deleteperiod?path=cam&start=now&end=then"))[0] == 400
+        assert (await error_of(server, "DELETE", "/v3/recordings/deleteperiod?path=stranger"))[0] == 400
+
+
+async def test_a_file_that_is_written_is_not_deleted(tmp_path: Path) -> None:
+    paths = {"cam": {**settings(tmp_path)["cam"], "record": True, "recordPartDuration": "100ms"}}
+    async with running(paths=paths) as server:
+        publisher = FramePublisher(server.app.hub.path("cam"))
+        publisher.write(publisher.frames(2))
+        await server.until(lambda: any(server.app.recorder.open_files))
+        query = "/v3/recordings/deleteperiod?path=cam&start=2000-01-01T00:00:00Z&end=2100-01-01T00:00:00Z"
+        assert (await server.api.request("DELETE", query)).json() == {"deleted": 0}
+        publisher.stop()
+        await server.until(lambda: not server.app.recorder.open_files)
+        assert (await server.api.request("DELETE", query)).json() == {"deleted": 1}

@@ -5,13 +5,13 @@ from __future__ import annotations
 import threading
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from fractions import Fraction
 from typing import TYPE_CHECKING, Any, Final, get_args
 
 from polycast.api.options import ArrayFormat
 from polycast.codecs.registry import bitstream_of
 from polycast.errors import MissingDependency
 from polycast.media.track import Track
+from polycast.transcode.pictures import encode_picture
 from polycast.transcode.pyav import import_av
 
 if TYPE_CHECKING:
@@ -170,20 +170,6 @@ class CodedFrame:
     def __repr__(self) -> str:
         size = sum(map(len, self.units))
         return f"CodedFrame({self.track} {self.track.index}, {size} bytes, pts={self.pts:.3f}, key={self.key})"
-
-
-def encode_picture(native: Any, encoder: str, pixel_format: str, quantiser: int | None = None) -> bytes:
-    """Return an ``av.VideoFrame`` as an image file."""
-    import av
-
-    context: Any = av.CodecContext.create(encoder, "w")
-    context.width, context.height, context.pix_fmt = native.width, native.height, pixel_format
-    context.time_base = Fraction(1, 1)
-    if quantiser is not None:
-        context.qmin = context.qmax = quantiser
-    picture = native.reformat(format=pixel_format)
-    picture.pts = 0
-    return b"".join(bytes(packet) for packet in (*context.encode(picture), *context.encode(None)))
 
 
 ARRAY_FORMATS: Final = get_args(ArrayFormat)

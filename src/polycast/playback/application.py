@@ -1,10 +1,12 @@
-"""Answers requests for recordings: what there is of a path (``/list``), a period as a file (``/get``) or as HLS."""
+"""Answers requests for recordings: what there is of a path (``/list``), a period as a file (``/get``, ``/export``) or
+as HLS, and pictures (``/thumbnail``)."""
 
 from __future__ import annotations
 
 import re
 from collections import OrderedDict
 from collections.abc import Callable
+from functools import partial
 from typing import Final
 from urllib.parse import urlencode
 
@@ -28,6 +30,7 @@ from polycast.playback.pages import ASSETS, get_asset, get_page
 from polycast.playback.periods import Moment, format_seconds
 from polycast.playback.recordings import Recordings
 from polycast.playback.requests import NOT_STORED, NOTHING_RECORDED, RequestError, error_response, parameter
+from polycast.playback.thumbnails import Thumbnails
 
 MAXIMUM_KEPT: Final = 4
 """Files with an index that are kept: players ask for one in many ranges."""
@@ -55,6 +58,8 @@ class Playback:
         routes = {
             "/list": self.list,
             "/get": self.get,
+            "/export": self.export,
+            "/thumbnail": Thumbnails(self._recordings, self._record_path).get,
             "/index.m3u8": hls.playlist,
             "/init.mp4": hls.initialization,
             "/segment.m4s": hls.segment,
@@ -117,6 +122,31 @@ class Playback:
             raise RequestError(400, "the period is too long for this format; use the format fmp4") from None
         except (OSError, PolycastError) as error:
             raise RequestError(400, f"the recordings cannot be read: {error}") from None
+
+    async def export(self, request: Request) -> Response:
+        """Answer with an MP4 file that has exactly the pictures of a period, over gaps, to be saved."""
+        name, first = requests.path_name(request), requests.moment(request, "start")
+        end = requests.optional_moment(request, "end")
+        duration = end.time - first.time if end is not None else requests.duration(request)
+        if duration <= 0:
+            raise RequestError(400, "invalid end: it must be after the start")
+        wanted = Wanted(first.time, duration, skips_gaps=True)
+        record_path = self._record_path(name)
+        try:
+            segments = await self._recordings.segments(record_path, name, first.time, first.time + duration)
+            key = (name, wanted, tuple(segments))
+            make = partial(indexed, self._recordings.files, segments, wanted)
+            response = await self._get_indexed(request, key, make)
+        except NothingRecorded:
+            raise RequestError(404, NOTHING_RECORDED) from None
+        except PeriodTooLong:
+            raise RequestError(400, "the period is too long for a file with an index; use /get") from None
+        except (OSError, PolycastError) as error:
+            raise RequestError(400, f"the recordings cannot be read: {error}") from None
+        moment = str(first).partition(".")[0].partition("+")[0].replace(":", "-")
+        file = f"{re.sub('[^0-9A-Za-z_.-]', '_', name)}-{moment}.mp4"
+        response.headers["Content-Disposition"] = f'attachment; filename="{file}"'
+        return response
 
     async def _get_indexed(
         self, request: Request, key: tuple[object, ...], make: Callable[[], IndexedFile]

@@ -8,17 +8,17 @@ from __future__ import annotations
 import hashlib
 import time
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from typing import Final, NamedTuple, Protocol
 
 from polycast.media.timebase import NANOSECONDS, rescale
 from polycast.playback.cutter import Cut, Cutter
-from polycast.playback.files import BLOCK, RecordedFile, UnreadableFile
+from polycast.playback.files import BLOCK, Piece, RecordedFile, UnreadableFile
 from polycast.playback.index import Segment
 from polycast.playback.opening import Files
 from polycast.wire.mp4.presentation import Presentation, build_fragmented_head
-from polycast.wire.mp4.runs import build_fragment_head
+from polycast.wire.mp4.runs import NOT_SYNC, Run, build_fragment_head
 
 MAXIMUM_SAMPLES: Final = 20_000_000
 """Samples of a file with an index, which is made in memory: three days of 30 frames per second with sound."""
@@ -275,3 +275,42 @@ def initialization(files: Files, name: str) -> bytes:
     """Return the init segment of a file. Raises UnreadableFile or OSError."""
     with files.open(name) as file:
         return build_fragmented_head(file.tracks)
+
+
+class KeyPicture(NamedTuple):
+    """A picture at which decoding can begin."""
+
+    time: int
+    """Its decoding time in nanoseconds from the start of its file."""
+    media: bytes
+    """A fragmented MP4 file with nothing else."""
+
+
+def key_picture(files: Files, name: str, time: int, known: Callable[[int], bool]) -> KeyPicture | int:
+    """Return the last key frame at or before ``time``, in nanoseconds from the start of a file, or else the first one.
+
+    ``known``: whether the picture at a time is known; then only this time is returned. Raises NothingRecorded if there
+    is none, UnreadableFile or OSError.
+    """
+    with files.open(name) as file:
+        videos = {track.track_id: track for track in file.tracks if track.is_video}
+        found: tuple[int, Piece, Run, int] | None = None
+        for piece in file.pieces(time, time + 1):
+            for run in piece.runs:
+                if run.track_id not in videos or (found is not None and found[2].track_id != run.track_id):
+                    continue
+                timescale = videos[run.track_id].timescale
+                index = run.last_sync(run.index_at(rescale(time, NANOSECONDS, timescale) + 1))
+                if index is None and found is None:
+                    index = next((place for place, flags in enumerate(run.flags) if not flags & NOT_SYNC), None)
+                if index is not None:
+                    at = run.time + sum(run.durations[:index])
+                    found = rescale(at, timescale, NANOSECONDS), piece, run, index
+        if found is None:
+            raise NothingRecorded
+        at, piece, run, index = found
+        if known(at):
+            return at
+        sample = run.cut(index, index + 1)
+        head = build_fragmented_head([videos[run.track_id]]) + build_fragment_head(1, [sample.at(0)])
+        return KeyPicture(at, head + file.read(piece.token, sample.position, sample.size))

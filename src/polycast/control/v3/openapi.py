@@ -22,7 +22,7 @@ from polycast.control.openapi_parts import (
 from polycast.control.schemas import Json, object_schema
 from polycast.control.v3.answers import DEFAULT_PAGE_SIZE, MAXIMUM_NUMBER
 from polycast.control.v3.items import InfoFields, PathFields, names_of, types_of_collections
-from polycast.control.v3.recordings import RecordingFields
+from polycast.control.v3.recordings import DeletedFields, RecordingFields
 from polycast.items import ForwardItem
 
 _NAME: Final = [parameter("name")]
@@ -142,6 +142,7 @@ def _path_paths() -> Json:
 
 def _recording_paths() -> Json:
     start = _query("start", "As in the list.", {"type": "string", "format": "date-time"}, is_required=True)
+    end = {**start, "name": "end"}
     duration = _query("duration", "After which it ends, such as 30s; further calls prolong it.", {"type": "string"})
     return {
         "/v3/recordings/list": {
@@ -154,6 +155,15 @@ def _recording_paths() -> Json:
         },
         "/v3/recordings/deletesegment": {
             "delete": _change("delete a recorded file", "", None, {"400"}, [*_OF_PATH, start])
+        },
+        "/v3/recordings/deleteperiod": {
+            "delete": operation(
+                "delete the files of a period",
+                "Those of a path that lie within it as a whole, and are complete.",
+                reference("Deleted"),
+                {"400"},
+                parameters=[*_OF_PATH, start, end],
+            )
         },
         "/v3/recordings/start/{name}": {
             "post": _change(
@@ -286,4 +296,5 @@ def _schemas() -> Json:
         "Path": _schema_of(PathFields),
         "ForwardDest": _schema_of(ForwardItem),
         "Recording": _schema_of(RecordingFields),
+        "Deleted": _schema_of(DeletedFields),
     }

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import heapq
+import os
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
-from itertools import islice
+from itertools import islice, zip_longest
 from typing import Annotated, Any, TypedDict
 
 import msgspec
@@ -37,6 +38,12 @@ class RecordingFields(TypedDict):
 
     name: str
     segments: Annotated[list[RecordingSegmentFields], Meta(description="The oldest first.")]
+
+
+class DeletedFields(TypedDict):
+    """What was deleted."""
+
+    deleted: Annotated[int, Meta(description="Files.")]
 
 
 def list_recordings(configuration: Configuration) -> list[dict[str, Any]]:
@@ -79,15 +86,48 @@ def _moment(start: WallTime) -> datetime:
     return (_EPOCH + timedelta(microseconds=start // 1000)).astimezone()
 
 
-def delete_segment(name: str, start: str, entry: PathConfiguration) -> None:
-    """Delete the file of a path that begins at a time (RFC 3339). It blocks. Raises RequestError."""
+def _parse(name: str, text: str) -> WallTime:
+    """Return the time of a parameter (RFC 3339). Raises RequestError."""
     try:
-        moment = datetime.fromisoformat(start)
+        moment = datetime.fromisoformat(text)
         if moment.tzinfo is None:
             raise ValueError("the offset from UTC is missing")
     except ValueError as error:
-        raise RequestError(400, f"invalid 'start' parameter: {error}") from None
-    wanted = WallTime((moment - _EPOCH) // timedelta(microseconds=1) * (NANOSECONDS // 1_000_000))
+        raise RequestError(400, f"invalid '{name}' parameter: {error}") from None
+    return WallTime((moment - _EPOCH) // timedelta(microseconds=1) * (NANOSECONDS // 1_000_000))
+
+
+def delete_period(name: str, start: str, end: str, entry: PathConfiguration, open_files: Container[str]) -> int:
+    """Delete the files of a path that lie within a period, and are complete; return how many. It blocks.
+
+    A file ends where the next one begins, at the latest when it was last changed. Raises RequestError.
+    """
+    first, last = _parse("start", start), _parse("end", end)
+    if first >= last:
+        raise RequestError(400, "invalid 'end' parameter: it must be after the start")
+    store = store_of(entry)
+    deleted = 0
+    try:
+        segments = store.segments(name)
+        for segment, following in zip_longest(segments, segments[1:]):
+            if not first <= segment.start < last or segment.file in open_files:
+                continue
+            ends = os.stat(segment.file).st_mtime_ns
+            if following is not None:
+                ends = min(ends, following.start)
+            if ends <= last:
+                store.remove(segment)
+                deleted += 1
+    except OSError as error:
+        raise RequestError(400, f"remove {error.filename}: {error.strerror}") from error
+    except (ConfigurationError, ValueError) as error:
+        raise RequestError(400, str(error)) from error
+    return deleted
+
+
+def delete_segment(name: str, start: str, entry: PathConfiguration) -> None:
+    """Delete the file of a path that begins at a time (RFC 3339). It blocks. Raises RequestError."""
+    wanted = _parse("start", start)
     store = store_of(entry)
     try:
         segment = store.find(name, wanted)

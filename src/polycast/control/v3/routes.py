@@ -183,6 +183,12 @@ class ApiV3:
         await asyncio.to_thread(recordings.delete_segment, name, start, self._entry_of(name))
         return ok()
 
+    async def delete_period(self, request: Request) -> Response:
+        name, start, end = (request.query_params.get(key, "") for key in ("path", "start", "end"))
+        entry, open_files = self._entry_of(name), self._media_server.recorder.open_files
+        deleted = await asyncio.to_thread(recordings.delete_period, name, start, end, entry, open_files)
+        return json_answer(recordings.DeletedFields(deleted=deleted))
+
     async def start_recording(self, request: Request) -> Response:
         name, duration = _name(request), request.query_params.get("duration", "")
         self._entry_of(name)
@@ -285,6 +291,7 @@ ENDPOINTS: Final = (
     Endpoint("GET", "/recordings/list", ApiV3.list_recordings),
     Endpoint("GET", "/recordings/get/{name:text}", ApiV3.get_recordings),
     Endpoint("DELETE", "/recordings/deletesegment", ApiV3.delete_segment),
+    Endpoint("DELETE", "/recordings/deleteperiod", ApiV3.delete_period),
     Endpoint("POST", "/recordings/start/{name:text}", ApiV3.start_recording),
     Endpoint("POST", "/recordings/stop/{name:text}", ApiV3.stop_recording),
     Endpoint("GET", "/events", ApiV3.stream_events),

@@ -1,0 +1,47 @@
+"""Single pictures as image files."""
+
+from __future__ import annotations
+
+import io
+from contextlib import closing
+from fractions import Fraction
+from typing import Any, Final
+
+from polycast.errors import PolycastError, UnsupportedCodec
+from polycast.transcode.pyav import import_av
+
+QUALITY: Final = 5
+"""Quantiser scale of FFmpeg for small pictures, from 2 (best) to 31."""
+
+
+def encode_picture(native: Any, encoder: str, pixel_format: str, quantiser: int | None = None) -> bytes:
+    """Return an ``av.VideoFrame`` as an image file."""
+    import av
+
+    context: Any = av.CodecContext.create(encoder, "w")
+    context.width, context.height, context.pix_fmt = native.width, native.height, pixel_format
+    context.time_base = Fraction(1, 1)
+    if quantiser is not None:
+        context.qmin = context.qmax = quantiser
+    picture = native.reformat(format=pixel_format)
+    picture.pts = 0
+    return b"".join(bytes(packet) for packet in (*context.encode(picture), *context.encode(None)))
+
+
+def first_picture(file: bytes, width: int) -> bytes:
+    """Return the first picture of an MP4 file as a JPEG file of a width in pixels, smaller if the picture is.
+
+    It takes some milliseconds. Raises UnsupportedCodec if it cannot be decoded, and MissingDependency without PyAV.
+    """
+    av = import_av("thumbnails")
+    try:
+        with closing(av.open(io.BytesIO(file), format="mp4")) as container:
+            container.streams.video[0].thread_type = "NONE"
+            native = next(container.decode(video=0))
+            width = min(width, native.width) // 2 * 2 or 2
+            height = max(round(native.height * width / native.width) // 2 * 2, 2)
+            return encode_picture(native.reformat(width, height), "mjpeg", "yuvj420p", QUALITY)
+    except PolycastError:
+        raise
+    except (av.error.FFmpegError, StopIteration, IndexError, ValueError) as error:
+        raise UnsupportedCodec(f"the picture cannot be decoded: {error}") from error
