@@ -16,10 +16,7 @@ CALLBACKS = {
     "wire/http/http1_reader.py": {
         *("on_message_begin", "on_url", "on_header", "on_headers_complete", "on_body", "on_message_complete"),
     },
-    "cluster/directory.py": {"owner_of"},  # by nodes, those of the tests at present
-    "cluster/registry.py": {"heartbeat"},
-    "cluster/ownership.py": {"claim_on"},
-    "cluster/key_value.py": {"heartbeat", "on_entry", "on_message", "on_snapshot"},  # by stores
+    "cluster/key_value.py": {"on_entry", "on_message", "on_snapshot"},  # stores
     "net/layered.py": {"is_reading"},  # asyncio.Transport
     "net/dumped.py": {"is_reading", "get_protocol"},
     "net/http_dump.py": {"extra_attributes", "send_eof"},  # anyio

@@ -6,7 +6,7 @@ import asyncio
 import random
 from collections import deque
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from polycast.cluster import Conflict, NodeUnreachable, RegistryAway, StoreListener
 
@@ -27,6 +27,36 @@ class Network:
         self.entries: dict[str, tuple[bytes, int]] = {}
         self.revision = 0
         self.stores: dict[str, MemoryStore] = {}
+        self.listeners: dict[str, Callable[[], asyncio.BaseProtocol]] = {}
+        """What accepts the connections to a node."""
+        self.pipes: set[Any] = set()
+        """The ends of the connections between nodes."""
+        self.separated: set[frozenset[str]] = set()
+        """Pairs of nodes that do not reach each other."""
+
+    def is_separated(self, one: str, other: str) -> bool:
+        return frozenset((one, other)) in self.separated
+
+    def separate(self, one: str, other: str) -> None:
+        """Cut the way between two nodes: what is on it is lost, as connections are after some time."""
+        self.separated.add(frozenset((one, other)))
+
+    def join(self, one: str, other: str) -> None:
+        """Mend it: the connections from before are reset."""
+        self.separated.discard(frozenset((one, other)))
+        self.reset({one, other})
+
+    def reset(self, names: set[str]) -> None:
+        for pipe in sorted(self.pipes, key=lambda pipe: pipe.names):
+            if set(pipe.names) == names:
+                pipe.reset()
+
+    def silence(self, name: str) -> None:
+        """The process of a node has ended: its connections are reset, and it accepts no more."""
+        self.listeners.pop(name, None)
+        for pipe in sorted(self.pipes, key=lambda pipe: pipe.names):
+            if name in pipe.names:
+                pipe.reset()
 
     def delay(self) -> float:
         return self.random.uniform(*self.latency)

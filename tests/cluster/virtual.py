@@ -32,10 +32,13 @@ def run(main: Coroutine[Any, Any, None]) -> None:
     loop.set_exception_handler(lambda _, context: problems.append(repr(context)))
     try:
         loop.run_until_complete(asyncio.wait_for(main, timeout=3600))
-        left = [task for task in asyncio.all_tasks(loop) if not task.done()]
-        for task in left:
-            task.cancel()
-        loop.run_until_complete(asyncio.gather(*left, return_exceptions=True))
     finally:
+        for _ in range(10):  # what ends may start something
+            left = [task for task in asyncio.all_tasks(loop) if not task.done()]
+            if not left:
+                break
+            for task in left:
+                task.cancel()
+            loop.run_until_complete(asyncio.gather(*left, return_exceptions=True))
         loop.close()
     assert not problems, "\n".join(problems)

@@ -11,7 +11,7 @@ from polycast.hub.access import AccessControl
 from polycast.hub.access_request import AccessRequest, Action
 from polycast.hub.entries import PathEntries
 from polycast.hub.errors import PathError, PathNotConfigured
-from polycast.hub.path import Path, PathEntry, PathObserver, Source, notify_observers
+from polycast.hub.path import OtherNodes, Path, PathEntry, PathObserver, Source, notify_observers
 from polycast.hub.relay import PathRelay
 from polycast.hub.slate import Slate
 from polycast.hub.stats import CipherMeter
@@ -41,6 +41,7 @@ class Hub:
         make_source: SourceFactory | None = None,
         make_fallback: FallbackFactory | None = None,
         make_slate: SlateFactory | None = None,
+        other_nodes: OtherNodes | None = None,
     ) -> None:
         self._loop = loop
         self._log = log
@@ -49,6 +50,8 @@ class Hub:
         self._make_slate = make_slate
         self._entries = PathEntries()
         self._paths: dict[str, Path] = {}
+        self.other_nodes = other_nodes
+        """The cluster; None without one. Set before the paths are created."""
         self.access = access
         self.observers: list[PathObserver] = []
         self.cipher_meter = CipherMeter()
@@ -155,6 +158,7 @@ class Hub:
             observers=self.observers,
             on_unused=self._on_unused,
             make_fallback=self._make_fallback,
+            other_nodes=self.other_nodes,
         )
         self._paths[name] = path
         notify_observers(self.observers, path.log, lambda observer: observer.on_path_created(path))

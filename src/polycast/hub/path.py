@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence, Set
 from dataclasses import dataclass
+from typing import Protocol
 
 from polycast.config.path_schema import PathConfiguration
 from polycast.hub.errors import (
@@ -19,52 +19,21 @@ from polycast.hub.errors import (
 )
 from polycast.hub.interlude import Interlude
 from polycast.hub.on_demand import Input, OnDemand, State
+from polycast.hub.publisher import Publisher, Source
 from polycast.hub.retry import Failure
 from polycast.hub.slate import Slate, SlatePlayer
 from polycast.hub.stats import Reference
 from polycast.hub.stream import Reader, Stream
+from polycast.hub.substitute import Substitute
 from polycast.log import Log
 from polycast.media.track import Track, describe_tracks
 from polycast.rtp.header import PacketSizes
 from polycast.rtp.repacketize import DEFAULT_SIZES
 
+__all__ = ["OtherNodes", "Path", "PathEntry", "PathObserver", "Publisher", "Source", "notify_observers"]
+
 # Maximum number of readers that wait for one on-demand source; more are refused immediately.
 MAXIMUM_PENDING_REQUESTS = 10_000
-
-
-class Publisher(ABC):
-    """The publisher of a path: a client's session, a source that the server pulls, or the frames of a program."""
-
-    query: str = ""
-    """The query of its URL, without ``?``; for commands."""
-
-    @abstractmethod
-    def close_publisher(self, reason: str) -> None:
-        """End the publisher: another one took over, or the path was closed. Must not raise."""
-
-    @abstractmethod
-    def reference(self) -> Reference:
-        """Return its name in the API."""
-
-    def request_key_frame(self) -> None:
-        """Request a key frame as soon as possible. Most publishers do not support this."""
-
-
-class Source(Publisher):
-    """A publisher that the server itself runs: it pulls or generates a stream."""
-
-    @property
-    def failure(self) -> Failure | None:
-        """The current failure; None while it delivers a stream, and before the first failure."""
-        return None
-
-    @abstractmethod
-    def start(self) -> None:
-        """Start, in the background; call `Path.start_publishing` once the tracks are known, and retry until stopped."""
-
-    @abstractmethod
-    def stop(self, reason: str) -> None:
-        """End for good."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +99,16 @@ def notify_observers(observers: Sequence[PathObserver], log: Log, what: Callable
             log.exception("internal error: an observer of paths failed")
 
 
+class OtherNodes(Protocol):
+    """The other nodes of a cluster, as a path asks them."""
+
+    def source_of(self, path: Path) -> Source | None:
+        """Return a source that copies the stream from the node that publishes the path; None if no other one does."""
+
+    def check_publisher(self, path: Path) -> None:
+        """Raise CannotPublish if another node publishes the path and keeps it, or if this node is draining."""
+
+
 class Path:
     """A path that exists: configured by name, or matched by an expression and in use.
 
@@ -147,9 +126,15 @@ class Path:
         observers: Sequence[PathObserver],
         on_unused: Callable[[Path], None],
         make_fallback: Callable[[Path, str], Source | None] | None = None,
+        other_nodes: OtherNodes | None = None,
     ) -> None:
         self._loop = loop
-        self._make_fallback = make_fallback
+        self._substitute = Substitute(
+            self,
+            lambda target: make_fallback(self, target) if make_fallback is not None else None,
+            lambda: other_nodes.source_of(self) if other_nodes is not None else None,
+            lambda: other_nodes.check_publisher(self) if other_nodes is not None else None,
+        )
         self._observers = observers
         self._on_unused = on_unused
         self.name = name
@@ -164,8 +149,8 @@ class Path:
         """Unix time in seconds."""
         self.source: Source | None = None
         self.on_demand: OnDemand | None = None
-        self._fallback: Source | None = None
-        """The source that replaces a redirection, for readers that cannot be redirected."""
+        self.is_copy = False
+        """Whether the stream is, or was last, copied from another node; see `Publisher.is_copy`."""
         self._pending: set[asyncio.Future[Stream]] = set()
         self.online_since: float | None = None
         """Unix time in seconds since when a publisher or source delivers the stream; None if none does, that is, if
@@ -209,7 +194,7 @@ class Path:
     @property
     def source_failure(self) -> Failure | None:
         """The failure of the path's source, or of the one that replaces its redirection."""
-        source = self.source or self._fallback
+        source = self.source or self._substitute.source
         is_needed = self.stream is None or (self._interlude.slate is not None and not self.is_online)
         return source.failure if source is not None and is_needed else None
 
@@ -259,6 +244,7 @@ class Path:
 
     def _on_stopped(self) -> None:
         self._refuse_pending()
+        self.stop_copying("not in use anymore")  # the next reader asks again who publishes the path
         self._check_unused()
 
     def _notify(self, what: Callable[[PathObserver], None]) -> None:
@@ -294,18 +280,25 @@ class Path:
 
     # Readers' side.
 
-    async def wait_ready(self, *, follows: bool = False, patience: float = 0.0, query: str = "") -> Stream:
+    async def wait_ready(
+        self, *, follows: bool = False, patience: float = 0.0, query: str = "", is_node: bool = False
+    ) -> Stream:
         """Return the stream; with an on-demand source, start it and wait.
 
         With ``follows`` the path pulls from the target of its redirection, for readers whose protocol has no redirects.
         ``patience``: seconds to wait for a publisher whose tracks are not known yet. ``query``: of the reader's URL.
+        ``is_node``: for another node, which never gets what is only copied from a third one.
         Raises Redirected, NoOnePublishing, SourceTimedOut or PathClosed.
         """
-        is_fallback = self._fallback is not None and self.publisher is self._fallback
-        if self.stream is not None and (follows or not is_fallback):
+        source = self._substitute.source
+        is_fallback = source is not None and self.publisher is source and not self.is_copy
+        if self.stream is not None and (follows or not is_fallback) and not (is_node and self.is_copy):
             return self.stream
-        target = self._redirection
-        if target and not (follows and self._start_fallback(target)):
+        is_elsewhere = self._substitute.start_copying()
+        if is_elsewhere and is_node:
+            raise self._no_one_publishing()
+        target = self._redirection if not is_elsewhere else ""
+        if target and not (follows and self._substitute.start_pulling(target)):
             raise Redirected(target)
         can_wait = self.on_demand is not None or (self.publisher is not None and patience)
         if not can_wait or len(self._pending) >= MAXIMUM_PENDING_REQUESTS:
@@ -332,32 +325,17 @@ class Path:
         configuration = self.configuration
         if configuration.source == "redirect":
             return configuration.source_redirect
-        return configuration.fallback if self.on_demand is None or self._fallback is not None else ""
+        return configuration.fallback if self.on_demand is None or self._substitute.source is not None else ""
 
-    def _start_fallback(self, target: str) -> bool:
-        """Let the server pull from ``target``; return whether it can."""
-        if self._fallback is not None:
-            return True
-        source = self._make_fallback(self, target) if self._make_fallback is not None else None
-        if source is None:
-            return False
-        self._fallback = source
-        self.set_on_demand(
-            start=source.start,
-            stop=source.stop,
-            start_timeout=float(self.configuration.source_on_demand_start_timeout),
-            close_after=float(self.configuration.source_on_demand_close_after),
-        )
-        return True
+    def _remove_substitute(self, reason: str, error: type[NoOnePublishing | PathClosed] = SourceTimedOut) -> None:
+        if self._substitute.remove(reason):
+            self._refuse_pending(error)
 
-    def _remove_fallback(self, reason: str) -> None:
-        source, self._fallback = self._fallback, None
-        if source is not None:
-            if self.on_demand is not None:
-                self.on_demand.close()
-                self.on_demand = None
-            source.stop(reason)
-            self._refuse_pending()
+    def stop_copying(self, reason: str) -> None:
+        """No other node publishes the path any more; readers that wait for it are refused."""
+        if self._substitute.is_copy:
+            self._remove_substitute(reason, NoOnePublishing)
+            self._check_unused()
 
     def attach_reader(self, reader: Reader, stream: Stream, *, is_provisional: bool = False) -> None:
         """Attach a reader to the current stream: it receives batches from now on.
@@ -400,12 +378,13 @@ class Path:
             raise CannotPublish(f"can't publish to path '{self.name}' since 'source' is not 'publisher'")
         if self.publisher is publisher:
             return
-        if self._fallback is not None:
-            if self.publisher is self._fallback:
+        self._substitute.check_publisher()
+        if self._substitute.source is not None:
+            if self.publisher is self._substitute.source:
                 self.publisher = publisher
                 if not self._keep_stream("a publisher has come"):
                     self._end_stream("a publisher has come")
-            self._remove_fallback("a publisher has come")
+            self._remove_substitute("a publisher has come")
         if self.publisher is not None and self.publisher is not publisher:
             if not self.configuration.override_publisher:
                 raise CannotPublish(f"someone is already publishing to path '{self.name}'")
@@ -424,6 +403,7 @@ class Path:
             self.publisher = publisher
         if self.publisher is not publisher or self._closed:
             raise CannotPublish("publisher is not assigned to this path anymore")
+        self.is_copy = publisher.is_copy
         if self._interlude.slate is not None and self.stream is not None:
             reason = self.stream.incompatibility(tracks)
             if reason:
@@ -431,6 +411,10 @@ class Path:
             self._keep_stream("the publisher started again")
         if self._resume(tracks, publishes_packets=publishes_packets) and self.stream is not None:
             self._notify_online()
+            if self.on_demand is not None:
+                self.on_demand.handle(Input.BECAME_READY)
+                if not all(reader.is_passive for reader in self.stream.readers):
+                    self.on_demand.handle(Input.USED)
             return self.stream
         if self.stream is not None:
             self._end_stream("the publisher started again")
@@ -497,6 +481,19 @@ class Path:
             publisher.close_publisher(reason)
         self._check_unused()
 
+    def yield_to_node(self, reason: str) -> None:
+        """Another node publishes the path now: end the publisher here. With ``publisherGrace``, readers stay."""
+        publisher, self.publisher = self.publisher, None
+        if publisher is None:
+            return
+        if not self._keep_stream(reason):
+            self._end_stream(reason)
+        if publisher is not self.source:
+            publisher.close_publisher(reason)
+        if self.stream is not None:
+            self._substitute.continue_copying()
+        self._check_unused()
+
     def _lose_stream(self, reason: str) -> None:
         self._end_stream(reason)
         if self.on_demand is not None:
@@ -537,7 +534,7 @@ class Path:
         if self.on_demand is not None:
             self.on_demand.close()
         self._end_stream(reason)
-        self._remove_fallback(reason)
+        self._remove_substitute(reason, PathClosed)
         self._refuse_pending(PathClosed)
         if self.publisher is not None and self.publisher is not self.source:
             publisher, self.publisher = self.publisher, None

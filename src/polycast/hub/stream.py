@@ -336,15 +336,22 @@ class Stream:
             for reader in self.packet_readers:
                 reader.on_sender_report(track_index, told, now)
 
-    def share_clock(self, other: Stream, now: float) -> None:
-        """Copy the mapping of timestamps to times to a stream that will get this one's packets."""
-        other.set_sync_point(self.clock.sync_point)
+    def clock_reports(self, now: float) -> list[tuple[int, SenderReport]]:
+        """Return sender reports that map timestamps to times as they are now, for those who republish the stream."""
+        reports: list[tuple[int, SenderReport]] = []
         for track in self.tracks:
             self.update_clock(track, now)
             wall = track.reports.wall_time_of(track.last_timestamp) if track.next_sequence is not None else None
             if wall is not None:
                 report = SenderReport(track.ssrc or 0, wall_time_to_ntp(wall), track.last_timestamp, 0, 0)
-                other.on_sender_report(track.index, report, now)
+                reports.append((track.index, report))
+        return reports
+
+    def share_clock(self, other: Stream, now: float) -> None:
+        """Copy the mapping of timestamps to times to a stream that will get this one's packets."""
+        other.set_sync_point(self.clock.sync_point)
+        for index, report in self.clock_reports(now):
+            other.on_sender_report(index, report, now)
 
     def set_sync_point(self, timestamps: Mapping[int, int]) -> None:
         """Set the RTP timestamps of the tracks at one sync point, by index, from RTP-Info (RFC 2326 12.33).

@@ -26,6 +26,8 @@ SHAPE_LIMIT: Final = 512
 
 _FRAMINGS: Final = tuple(Framing(HEADER_SIZE, f"interleaved channel {channel}") for channel in range(256))
 
+_INTERLEAVED: Final = frozenset(_FRAMINGS)
+
 _unpack_header: Final = HEADER.unpack_from
 
 
@@ -37,6 +39,11 @@ def interleaved_frame(channel: int, payload: bytes) -> bytes:
 def interleaved_framing(channel: int) -> Framing | None:
     """Return the framing of a channel; None for -1, which means no channel."""
     return _FRAMINGS[channel] if channel >= 0 else None
+
+
+def is_interleaved(framing: Framing | None) -> bool:
+    """Whether packets with this framing are interleaved frames, on whatever channel."""
+    return framing in _INTERLEAVED
 
 
 class InterleavedRun(PacketBuffer):

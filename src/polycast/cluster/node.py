@@ -1,0 +1,204 @@
+"""This node: what it owns, what it copies from others, and what it tells them."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Awaitable, Callable
+from typing import Final, NamedTuple
+
+import msgspec
+
+from polycast.cluster.copying import Dial, NodeSource, Owner, dial
+from polycast.cluster.directory import HEARTBEAT_SECONDS, Claim, Load, NodeInfo
+from polycast.cluster.ownership import Ownership
+from polycast.cluster.registry import Registry, RegistryAway
+from polycast.cluster.subscribers import SubscriptionServer
+from polycast.hub.errors import CannotPublish
+from polycast.hub.hub import Hub
+from polycast.hub.path import Path, PathObserver
+from polycast.hub.publisher import Source
+from polycast.log import Log
+
+Handler = Callable[[bytes], Awaitable[bytes]]
+"""Answers a request of another node."""
+
+LEAVE_SECONDS: Final = 2.0
+"""For the registry to take note that the node leaves."""
+
+
+class _Means(NamedTuple):
+    """What a node needs to copy from others."""
+
+    token: bytes
+    placed: Callable[[str], str]
+    dial: Dial
+    clock: Callable[[], float]
+
+
+class Node(PathObserver):
+    """One node of a cluster: it observes the paths of its hub, and is what they ask about other nodes."""
+
+    def __init__(
+        self,
+        registry: Registry,
+        info: NodeInfo,
+        hub: Hub,
+        loop: asyncio.AbstractEventLoop,
+        log: Log,
+        *,
+        token: bytes = b"",
+        placed: Callable[[str], str] = lambda path: "",
+        dial: Dial = dial,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """``token``: what all nodes of the cluster know. ``placed`` returns the name of the node that is to run the
+        source of a path, or an empty text; it may be this one. ``clock`` returns monotonic seconds."""
+        self.registry = registry
+        self.info = info
+        self.handlers: dict[str, Handler] = {}
+        """What answers requests of other nodes, by their subject."""
+        self._hub = hub
+        self._loop = loop
+        self._log = log
+        self._means = _Means(token, placed, dial, clock)
+        self._sources: dict[str, NodeSource] = {}
+        self._ownership = Ownership(registry, info.instance, loop, log, self._on_lost)
+        self.server = SubscriptionServer(
+            hub, self, loop, log, token=token, is_owned_elsewhere=self.is_owned_elsewhere, clock=clock
+        )
+        hub.other_nodes = self
+        hub.observers.append(self)
+        self._beating: asyncio.Task[None] | None = None
+
+    @property
+    def name(self) -> str:
+        """Its name in the cluster."""
+        return self.info.name
+
+    @property
+    def token(self) -> bytes:
+        """What all nodes of the cluster know."""
+        return self._means.token
+
+    def clock(self) -> float:
+        """Return monotonic seconds."""
+        return self._means.clock()
+
+    # Life
+
+    async def start(self, listen: str = "") -> None:
+        """Accept subscriptions, and join the cluster. ``listen``: where, if not at its address.
+
+        Raises OSError with a text for the user, PolycastError for a registry that cannot be used.
+        """
+        await self.server.start(listen or self.info.address)
+        host, _, port = self.info.address.rpartition(":")
+        if port == "0":
+            self.info = msgspec.structs.replace(self.info, address=f"{host}:{self.server.port}")
+        await self.registry.join(self.info, self)
+        self._beating = self._loop.create_task(self._beat())
+
+    async def stop(self, reason: str = "the server stops") -> None:
+        """Leave the cluster."""
+        if self._beating is not None:
+            self._beating.cancel()
+        await self.server.stop(reason)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(LEAVE_SECONDS):
+                await self._ownership.close()
+                await self.registry.leave()
+
+    async def _beat(self) -> None:
+        used, then = time.process_time(), self._loop.time()
+        while True:
+            with contextlib.suppress(RegistryAway):
+                await self.registry.heartbeat(self.info)
+            await asyncio.sleep(HEARTBEAT_SECONDS)
+            now_used, now = time.process_time(), self._loop.time()
+            cpu = round((now_used - used) / max(now - then, 0.001), 2)
+            used, then = now_used, now
+            self.info = msgspec.structs.replace(self.info, load=self._load(cpu))
+
+    def _load(self, cpu: float) -> Load:
+        own = [path for path in self._hub if path.is_online and not path.is_copy]
+        return Load(
+            cpu=cpu,
+            bit_rate=sum(path.stream.meter.bit_rate for path in own if path.stream is not None),
+            readers=sum(len(reader.clients()) for path in self._hub for reader in path.readers),
+            publishers=len(own),
+        )
+
+    # OtherNodes
+
+    def source_of(self, path: Path) -> Source | None:
+        if self.owner_of(path.name) is None:
+            return None
+        source = self._sources[path.name] = NodeSource(path, self, self._loop, self._means.dial)
+        return source
+
+    def check_publisher(self, path: Path) -> None:
+        claim = self.registry.directory.owner_of(path.name)
+        if claim is not None and claim.node != self.name and not path.configuration.override_publisher:
+            raise CannotPublish(f"someone is already publishing to path '{path.name}'")
+
+    # Neighbours
+
+    def owner_of(self, path: str) -> Owner | None:
+        claim = self.registry.directory.owner_of(path)
+        name = claim.node if claim is not None else self._means.placed(path)
+        if not name or name == self.name:
+            return None
+        info = self.registry.directory.node(name)
+        return None if info is None else Owner(name, info.address, claim.revision if claim is not None else 0)
+
+    def remove_source(self, source: NodeSource) -> None:
+        if self._sources.get(source.path.name) is source:
+            del self._sources[source.path.name]
+
+    # Claims of this node
+
+    def own_revision(self, path: str) -> int:
+        claim = self._ownership.claim_on(path)
+        return 0 if claim is None else claim.revision
+
+    def is_owned_elsewhere(self, path: str) -> bool:
+        """Whether another node publishes a path."""
+        claim = self.registry.directory.owner_of(path)
+        return claim is not None and claim.node != self.name
+
+    def on_path_online(self, path: Path) -> None:
+        if not path.is_copy:
+            # A source never takes a path from another node; a client does, if it may replace publishers.
+            moves = not isinstance(path.publisher, Source) and path.configuration.override_publisher
+            self._ownership.hold(path.name, moves=moves)
+
+    def on_path_offline(self, path: Path) -> None:
+        if not path.is_copy:
+            self._ownership.give_up(path.name)
+
+    def _on_lost(self, name: str, reason: str) -> None:
+        path = self._hub.paths.get(name)
+        if path is not None and not path.is_copy:
+            path.log.info("%s", reason)
+            path.yield_to_node(reason)
+
+    # Watcher
+
+    def on_claim(self, path: str, claim: Claim | None) -> None:
+        self._ownership.on_claim(path, claim)
+        source = self._sources.get(path)
+        if source is not None:
+            source.on_claim(claim)
+
+    def on_node(self, name: str, info: NodeInfo | None) -> None:
+        pass
+
+    def on_connection(self, *, is_connected: bool) -> None:
+        self._log.info("the registry of the cluster %s", "is connected" if is_connected else "is away")
+        self._ownership.on_connection(is_connected=is_connected)
+
+    async def on_request(self, subject: str, body: bytes) -> bytes:
+        handler = self.handlers.get(subject)
+        return b"" if handler is None else await handler(body)

@@ -1,0 +1,314 @@
+"""The owner's side: nodes that subscribe to paths of this one, over TCP or a Unix socket."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import secrets
+from collections.abc import Callable
+from typing import ClassVar, Final, Protocol
+
+from polycast.cluster.encoding import frame_messages, packet_messages, report_message
+from polycast.errors import RemoteProtocolError
+from polycast.hub.batch import FrameBatch, PacketBatch
+from polycast.hub.errors import PathError
+from polycast.hub.hub import Hub
+from polycast.hub.path import Path
+from polycast.hub.stats import Reference
+from polycast.hub.stream import FrameReader, PacketReader, Stream
+from polycast.log import Log
+from polycast.net.listen import open_tcp_listener
+from polycast.net.tcp import TcpConnection
+from polycast.rtp.rtcp import SenderReport
+from polycast.security.addresses import parse_address
+from polycast.wire.subscription.connection import NONCE_SIZE, Hello, KeyFrameWanted, OwnerConnection, Reason, Subscribed
+from polycast.wire.subscription.messages import Start
+
+TICK_SECONDS: Final = 1.0
+"""Between two checks of timeouts and queues."""
+
+WRITE_TIMEOUT: Final = 10.0
+"""Seconds without progress after which a subscriber is given up."""
+
+MAXIMUM_CONNECTIONS: Final = 10_000
+"""Subscriptions to this node: more than any cluster has paths on one node."""
+
+
+class Claims(Protocol):
+    """What the node knows of its own claims."""
+
+    def own_revision(self, path: str) -> int:
+        """Return the revision of this node's claim on a path; 0 if there is none, or it is not confirmed."""
+
+
+class PacketSubscriber(PacketReader):
+    """Forwards packets to a node."""
+
+    def __init__(self, connection: Subscriber, key_track: int) -> None:
+        self._connection = connection
+        self._key_track = key_track
+        self._is_dropping = False
+
+    def deliver(self, batch: PacketBatch) -> None:
+        outbox = self._connection.outbox
+        if outbox.ready and not self._is_dropping:
+            outbox.write(packet_messages(batch))
+            return
+        self._is_dropping = True
+        if not batch.has_key or not outbox.has_drained():
+            outbox.dropped += batch.packet_count
+            return
+        self._is_dropping = False
+        outbox.ready = True
+        outbox.write(packet_messages(batch.from_key(self._key_track)))
+
+    def on_sender_report(self, track_index: int, report: SenderReport, now: float) -> None:
+        self._connection.outbox.write(report_message(track_index, report))
+
+    def close_reader(self, reason: str) -> None:
+        self._connection.on_stream_ended(reason)
+
+    def reference(self) -> Reference:
+        return Reference("node")
+
+
+class FrameSubscriber(FrameReader):
+    """Forwards frames to a node."""
+
+    def __init__(self, connection: Subscriber, key_track: int) -> None:
+        self._connection = connection
+        self._key_track = key_track
+        self._is_dropping = False
+
+    def deliver_frames(self, batch: FrameBatch) -> None:
+        outbox = self._connection.outbox
+        form = frame_messages(batch, self._key_track)
+        if outbox.ready and not self._is_dropping:
+            outbox.write(form.data)
+            return
+        self._is_dropping = True
+        if not form.from_key or not outbox.has_drained():
+            outbox.dropped += form.frame_count
+            return
+        self._is_dropping = False
+        outbox.ready = True
+        outbox.write(form.from_key)
+
+    def close_reader(self, reason: str) -> None:
+        self._connection.on_stream_ended(reason)
+
+    def reference(self) -> Reference:
+        return Reference("node")
+
+
+class Subscriber(TcpConnection):
+    """The connection of a node that subscribes to a path."""
+
+    is_accepted: ClassVar[bool] = False
+    is_divisible: ClassVar[bool] = True
+    lingers: ClassVar[bool] = False
+    peer_name: ClassVar[str] = "node"
+    unread_reason: ClassVar[str] = "the node does not read what is sent to it"
+
+    def __init__(self, server: SubscriptionServer, token: bytes, clock: Callable[[], float]) -> None:
+        super().__init__(server.loop, server.log, clock)
+        self._server = server
+        self._engine = OwnerConnection(token, secrets.token_bytes(NONCE_SIZE), clock())
+        self._path: Path | None = None
+        self._reader: PacketSubscriber | FrameSubscriber | None = None
+        self._task: asyncio.Task[None] | None = None
+
+    # The shell
+
+    def on_connected(self) -> None:
+        self._server.add(self)
+
+    def receive(self, data: bytes, now: float) -> bool:
+        for happened in self._engine.receive_data(data, now):
+            if isinstance(happened, Subscribed):
+                self.log = self._server.log.child(f"node {happened.hello.node}")
+                self._task = self.loop.create_task(self._subscribe(happened.hello))
+            elif isinstance(happened, KeyFrameWanted) and self._path is not None and self._path.publisher is not None:
+                self._path.publisher.request_key_frame()
+        self._flush()
+        return False
+
+    @property
+    def held_size(self) -> int:
+        return self._engine.held_size
+
+    def tick(self, now: float) -> None:
+        """Called about once a second."""
+        try:
+            self._engine.handle_timeout(now)
+        except RemoteProtocolError as error:
+            self.close(str(error))
+            return
+        self._flush()
+        if self._path is not None and self._path.stream is not None:
+            self.outbox.set_bit_rate(self._path.stream.meter.bit_rate)
+        dropped = self.outbox.take_dropped()
+        if dropped:
+            self.log.warning("the node is too slow: %d packets or frames dropped", dropped)
+        self.check_progress(now, WRITE_TIMEOUT)
+
+    def on_protocol_error(self, error: RemoteProtocolError) -> None:
+        self._flush()
+        self.log.warning("a node sent invalid data: %s", error)
+        super().on_protocol_error(error)
+
+    def on_closing(self, reason: str) -> None:
+        if self._task is not None:
+            self._task.cancel()
+        path, self._path = self._path, None
+        reader, self._reader = self._reader, None
+        if path is not None and reader is not None:
+            path.remove_reader(reader)
+        self._server.remove(self)
+
+    def _flush(self) -> None:
+        data = self._engine.data_to_send()
+        if data:
+            self.answer(data)
+
+    # The subscription
+
+    async def _subscribe(self, hello: Hello) -> None:
+        try:
+            await self._open(hello)
+        except PathError as error:
+            self._refuse(Reason.NO_STREAM, str(error))
+        except Exception:
+            self.on_internal_error()
+
+    async def _open(self, hello: Hello) -> None:
+        hub, own = self._server.hub, self._server.claims.own_revision(hello.path)
+        if hello.revision > own:
+            self._refuse(Reason.NOT_THE_OWNER, f"path '{hello.path}' is not published here")
+            return
+        path = hub.path(hello.path)
+        try:
+            stream = await path.wait_ready(is_node=True)
+            if not self.is_open:
+                return
+            self._attach(path, stream)
+        finally:
+            hub.release(path)
+
+    def _attach(self, path: Path, stream: Stream) -> None:
+        now = self.clock()
+        revision = self._server.claims.own_revision(path.name)
+        # Reports first: they place the tracks exactly.
+        self._engine.accept(
+            Start(revision, stream.publishes_packets, stream.descriptions, stream.clock.sync_point), now
+        )
+        self._flush()
+        reader: PacketSubscriber | FrameSubscriber
+        if stream.publishes_packets:
+            for index, report in stream.clock_reports(now):
+                self.outbox.write(report_message(index, report))
+            reader = PacketSubscriber(self, stream.key_track)
+        else:
+            reader = FrameSubscriber(self, stream.key_track)
+        self._path, self._reader = path, reader
+        path.attach_reader(reader, stream)
+        self.log.info("copies path '%s'", path.name)
+
+    def _refuse(self, reason: Reason, text: str) -> None:
+        self._engine.refuse(reason, text)
+        self._flush()
+        self.close(text)
+
+    def on_stream_ended(self, reason: str) -> None:
+        """The stream has ended: the subscriber's readers end, too, unless another node continues it."""
+        path, self._path, self._reader = self._path, None, None
+        is_moved = path is not None and self._server.is_owned_elsewhere(path.name)
+        self._engine.end(Reason.NOT_THE_OWNER if is_moved else Reason.STREAM_ENDED, reason)
+        self._flush()
+        self.close(reason)
+
+
+class SubscriptionServer:
+    """Accepts the subscriptions of other nodes."""
+
+    def __init__(
+        self,
+        hub: Hub,
+        claims: Claims,
+        loop: asyncio.AbstractEventLoop,
+        log: Log,
+        *,
+        token: bytes,
+        is_owned_elsewhere: Callable[[str], bool],
+        clock: Callable[[], float],
+    ) -> None:
+        """``token``: the cluster's. ``is_owned_elsewhere`` tells whether another node publishes a path. ``clock``
+        returns monotonic seconds."""
+        self.hub = hub
+        self.claims = claims
+        self.loop = loop
+        self.log = log
+        self.is_owned_elsewhere = is_owned_elsewhere
+        self._token = token
+        self._clock = clock
+        self._connections: set[Subscriber] = set()
+        self._listener: asyncio.Server | None = None
+        self._timer: asyncio.TimerHandle | None = None
+
+    async def start(self, address: str) -> None:
+        """Listen on ``host:port``, or on a Unix socket whose path begins with a slash. Raises OSError."""
+        if address.startswith("/"):
+            self._listener = await self._listen_on_unix_socket(address)
+        else:
+            listener = await asyncio.to_thread(open_tcp_listener, *parse_address(address))
+            self._listener = await self.loop.create_server(self.make_connection, sock=listener)
+        self.tick()
+
+    async def _listen_on_unix_socket(self, path: str) -> asyncio.Server:
+        await asyncio.to_thread(_remove_stale_socket, path)
+        server = await self.loop.create_unix_server(self.make_connection, path)
+        await asyncio.to_thread(os.chmod, path, 0o600)
+        return server
+
+    @property
+    def port(self) -> int:
+        """The TCP port; 0 for a Unix socket, and while it is closed."""
+        sockets = self._listener.sockets if self._listener is not None else ()
+        name = sockets[0].getsockname() if sockets else ""
+        return int(name[1]) if isinstance(name, tuple) else 0
+
+    def make_connection(self) -> Subscriber:
+        """Return the protocol of a new connection."""
+        return Subscriber(self, self._token, self._clock)
+
+    def add(self, connection: Subscriber) -> None:
+        """A node has connected."""
+        self._connections.add(connection)
+        if len(self._connections) > MAXIMUM_CONNECTIONS:
+            connection.abort("too many subscriptions")
+
+    def remove(self, connection: Subscriber) -> None:
+        """A connection has ended."""
+        self._connections.discard(connection)
+
+    def tick(self) -> None:
+        """Check all connections, now and then every second."""
+        now = self._clock()
+        for connection in tuple(self._connections):
+            connection.tick(now)
+        self._timer = self.loop.call_later(TICK_SECONDS, self.tick)
+
+    async def stop(self, reason: str) -> None:
+        """Stop listening, and end all subscriptions."""
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._listener is not None:
+            self._listener.close()
+        for connection in tuple(self._connections):
+            connection.close(reason)
+
+
+def _remove_stale_socket(path: str) -> None:
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(path)

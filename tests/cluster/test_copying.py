@@ -1,0 +1,209 @@
+"""A path that one node publishes is readable at all others, copied once to each, for as long as there are readers."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+
+import pytest
+from tests.cluster.memory import Network
+from tests.cluster.streams import MediaNode, NumberedPublisher, Viewer, start
+from tests.cluster.virtual import run
+
+from polycast.hub.errors import CannotPublish, NoOnePublishing
+
+
+def is_complete(pictures: list[tuple[int, int]], number: int) -> bool:
+    """Whether all pictures of one publisher came, from the first one that came, in order and once."""
+    own = [picture for publisher, picture in pictures if publisher == number]
+    return bool(own) and own == list(range(own[0], own[0] + len(own)))
+
+
+@pytest.mark.parametrize("publishes_frames", [False, True])
+@pytest.mark.parametrize("reads_frames", [False, True])
+def test_a_reader_at_another_node_gets_everything(publishes_frames: bool, reads_frames: bool) -> None:
+    async def main() -> None:
+        a, b = await start(Network(1), "a", "b")
+        publisher = NumberedPublisher(a, "cam", frames=publishes_frames)
+        await asyncio.sleep(0.5)
+        near, far = Viewer(a, "cam", frames=reads_frames), Viewer(b, "cam", frames=reads_frames)
+        await asyncio.sleep(10)
+        assert len(near.sessions) == len(far.sessions) == 1
+        assert is_complete(far.pictures, publisher.number)
+        assert len(far.pictures) > 40
+        common = set(near.pictures) & set(far.pictures)
+        assert len(common) >= len(far.pictures) - 2
+        if not publishes_frames and not reads_frames:
+            # Sequence numbers, timestamps and SSRC are those of the publisher.
+            assert set(far.sessions[0].packets) <= {*near.sessions[0].packets, *far.sessions[0].packets[-1:]}
+
+    run(main())
+
+
+def test_a_path_is_copied_once_and_only_while_it_is_read() -> None:
+    async def main() -> None:
+        a, b = await start(Network(2), "a", "b", sourceOnDemandCloseAfter="5s")
+        NumberedPublisher(a, "cam")
+        await asyncio.sleep(1)
+        assert [path.name for path in b.hub] == []
+        viewers = [Viewer(b, "cam") for _ in range(3)]
+        await asyncio.sleep(3)
+        assert len(a.hub.paths["cam"].readers) == 1
+        assert len(b.hub.paths["cam"].readers) == 3
+        assert b.hub.paths["cam"].is_copy
+        assert not a.hub.paths["cam"].is_copy
+        for viewer in viewers:
+            viewer.leave()
+        await asyncio.sleep(4)
+        assert len(a.hub.paths["cam"].readers) == 1
+        await asyncio.sleep(2)
+        assert len(a.hub.paths["cam"].readers) == 0
+        assert "cam" not in b.hub.paths
+        again = Viewer(b, "cam")
+        await asyncio.sleep(2)
+        assert again.pictures
+
+    run(main())
+
+
+def test_readers_end_with_the_stream() -> None:
+    async def main() -> None:
+        a, b = await start(Network(3), "a", "b")
+        publisher = NumberedPublisher(a, "cam")
+        viewer = Viewer(b, "cam")
+        await asyncio.sleep(3)
+        publisher.leave()
+        await asyncio.sleep(0.3)
+        assert viewer.sessions[0].closed
+        await asyncio.sleep(0.3)
+        path = b.hub.path("cam")
+        with pytest.raises(NoOnePublishing):
+            await path.wait_ready()
+        b.hub.release(path)
+
+    run(main())
+
+
+def test_a_publisher_that_moves_takes_its_readers_along() -> None:
+    async def main() -> None:
+        a, b, c = await start(Network(4), "a", "b", "c", publisherGrace="10s")
+        first = NumberedPublisher(a, "cam")
+        viewers = [Viewer(node, "cam") for node in (a, b, c)]
+        await asyncio.sleep(3)
+        second = NumberedPublisher(c, "cam")
+        await asyncio.sleep(5)
+        assert first.closed
+        for viewer in viewers:
+            assert len(viewer.sessions) == 1
+            numbers = [number for number, _ in viewer.pictures]
+            assert numbers == sorted(numbers)
+            assert set(numbers) == {first.number, second.number}
+            assert is_complete(viewer.pictures, first.number)
+            assert is_complete(viewer.pictures, second.number)
+        assert a.hub.paths["cam"].is_copy
+
+    run(main())
+
+
+def test_a_publisher_is_refused_if_another_node_has_one_that_may_not_be_replaced() -> None:
+    async def main() -> None:
+        a, b = await start(Network(5), "a", "b", disablePublisherOverride=True)
+        NumberedPublisher(a, "cam")
+        await asyncio.sleep(1)
+        with pytest.raises(CannotPublish, match="someone is already publishing to path 'cam'"):
+            NumberedPublisher(b, "cam")
+
+    run(main())
+
+
+def test_two_publishers_that_come_at_the_same_time_are_one_in_the_end() -> None:
+    async def main() -> None:
+        a, b, c = await start(Network(6), "a", "b", "c", disablePublisherOverride=True)
+        both = [NumberedPublisher(a, "cam"), NumberedPublisher(b, "cam")]
+        viewer = Viewer(c, "cam")
+        await asyncio.sleep(5)
+        left = [publisher for publisher in both if not publisher.closed]
+        assert len(left) == 1
+        assert viewer.pictures[-1][0] == left[0].number
+
+    run(main())
+
+
+def test_readers_wait_for_another_publisher_if_their_node_dies() -> None:
+    async def main() -> None:
+        a, b, c = await start(Network(7), "a", "b", "c", publisherGrace="20s")
+        first = NumberedPublisher(a, "cam")
+        viewer = Viewer(b, "cam")
+        await asyncio.sleep(3)
+        a.kill()
+        await asyncio.sleep(3)
+        second = NumberedPublisher(c, "cam")  # as an encoder does that reconnects through a load balancer
+        await asyncio.sleep(5)
+        assert len(viewer.sessions) == 1
+        assert {number for number, _ in viewer.pictures} == {first.number, second.number}
+
+    run(main())
+
+
+def test_the_registry_is_not_needed_for_what_runs() -> None:
+    async def main() -> None:
+        network = Network(8)
+        a, b = await start(network, "a", "b")
+        publisher = NumberedPublisher(a, "cam")
+        viewer = Viewer(b, "cam")
+        await asyncio.sleep(3)
+        for node in (a, b):
+            node.store.cut()
+        await asyncio.sleep(60)
+        later = Viewer(b, "cam")
+        fresh = NumberedPublisher(b, "fresh")
+        await asyncio.sleep(5)
+        assert later.pictures
+        assert not fresh.closed
+        for node in (a, b):
+            node.store.heal()
+        await asyncio.sleep(5)
+        assert len(viewer.sessions) == 1
+        assert is_complete(viewer.pictures, publisher.number)
+        at_a = Viewer(a, "fresh")
+        await asyncio.sleep(3)
+        assert at_a.pictures
+
+    run(main())
+
+
+def test_a_slow_node_loses_whole_groups_of_pictures_and_slows_nobody() -> None:
+    async def main() -> None:
+        network = Network(9)
+        a, b, c = await start(network, "a", "b", "c")
+        publisher = NumberedPublisher(a, "cam")
+        slow, fast = Viewer(b, "cam"), Viewer(c, "cam")
+        await asyncio.sleep(2.5)
+        outbox = next(iter(each for each in a.node.server._connections if "[node b]" in each.log._prefix)).outbox
+        outbox.pause()
+        await asyncio.sleep(1.5)
+        assert is_complete(fast.pictures, publisher.number)
+        await asyncio.sleep(2)
+        own = [picture for _, picture in slow.pictures]
+        gaps = [(before, after) for before, after in itertools.pairwise(own) if after != before + 1]
+        assert len(gaps) == 1
+        assert gaps[0][1] % 5 == 0, "it continues with a key frame"
+        assert outbox.dropped
+
+    run(main())
+
+
+def test_nodes_with_different_tokens_do_not_copy_from_each_other() -> None:
+    async def main() -> None:
+        network = Network(10)
+        a, b = MediaNode(network, "a", token=b"one"), MediaNode(network, "b", token=b"two")
+        for node in (a, b):
+            await node.start()
+        NumberedPublisher(a, "cam")
+        await asyncio.sleep(1)
+        viewer = Viewer(b, "cam")
+        await asyncio.sleep(3)
+        assert not viewer.sessions
+        assert any("the token of the cluster is another one" in line for line in b.log.lines)
+
+    run(main())
