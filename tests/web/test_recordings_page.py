@@ -76,12 +76,46 @@ async def test_a_day(media: Path, tmp_path: Path) -> None:
         href = await page.wait_for(
             "!document.getElementById('download').hidden && document.getElementById('download').href"
         )
-        assert "/get?path=yard%2Fnorth" in href
-        assert "format=mp4" in href
+        assert "/export?path=yard%2Fnorth" in href
         found = await asyncio.to_thread(packets, href)
         assert found.video
+        await zoom_and_step(page, start)
         await page.screenshot(tmp_path / "page.png")
         assert not page.console, page.console
+
+
+async def zoom_and_step(page: Page, start: float) -> None:
+    """The timeline shows less around what plays, pictures come one by one, and places show what is there."""
+    for _ in range(9):
+        await page.evaluate("document.getElementById('closer').click()")
+    ((left, width),) = await page.wait_for(f"{SPANS}.length == 1 && {SPANS}")
+    assert float(width.rstrip("%")) > 3, "twelve seconds of less than three minutes"
+    assert 0 < float(left.rstrip("%")) < 100
+    assert await page.evaluate("document.querySelectorAll('#ticks span').length > 2")
+    await page.evaluate("document.getElementById('forth').click()")
+    before = await page.evaluate(TIME)
+    await page.evaluate("document.getElementById('forth').click()")
+    assert 0 < await page.evaluate(TIME) - before < 0.1
+    assert await page.evaluate("document.querySelector('video').paused")
+    hover = f"""(() => {{
+      const line = document.getElementById("timeline"), box = line.getBoundingClientRect();
+      const x = box.left + box.width * ({left.rstrip("%")} + {width.rstrip("%")} / 2) / 100;
+      line.dispatchEvent(new PointerEvent("pointermove", {{clientX: x, pointerId: 1, bubbles: true}}));
+    }})()"""
+    await page.evaluate(hover)
+    await page.wait_for("!document.getElementById('preview').hidden && document.getElementById('preview').naturalWidth")
+    drag = """(() => {
+      const line = document.getElementById("timeline");
+      const send = (kind, x) => line.dispatchEvent(new PointerEvent(kind, {clientX: x, pointerId: 7, bubbles: true}));
+      send("pointerdown", 400), send("pointermove", 370), send("pointermove", 340), send("pointerup", 340);
+      line.dispatchEvent(new MouseEvent("click", {clientX: 340, bubbles: true}));
+    })()"""
+    await page.evaluate(drag)
+    ((moved, _),) = await page.evaluate(SPANS)
+    assert float(moved.rstrip("%")) < float(left.rstrip("%"))
+    assert await page.evaluate("document.querySelector('video').paused"), "what ends with a drag is no click"
+    await page.evaluate("document.getElementById('whole').click()")
+    await page.wait_for(f"{SPANS}.length == 2")
 
 
 async def test_a_day_without_recordings(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ OWN_SCRIPTS = sorted(path.name for path in FOLDER.glob("*.js") if path.name != "
 STYLES = sorted(path.name for path in FOLDER.glob("*.css"))
 PICTURES = sorted(path.name for path in FOLDER.glob("*.svg"))
 
-VOID = {"meta", "link", "input", "br", "path", "rect", "circle", "use"}
+VOID = {"meta", "link", "input", "img", "br", "path", "rect", "circle", "use"}
 """Elements without an end tag here, those of SVG spelled ``<path .../>``."""
 
 

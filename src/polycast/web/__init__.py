@@ -1,5 +1,5 @@
 """The web pages of the HLS server (a player for each path, a list of the live paths), of the WebRTC server (pages to
-watch and to publish) and of the playback server (a day of recordings), and their assets.
+watch and to publish) and of the playback server (recordings), and their assets.
 
 Nothing is loaded from other servers, so they work offline. Files are read once, when first requested.
 
@@ -82,6 +82,7 @@ _ASSETS = (
     "publisher.js",
     "recordings.css",
     "recordings.js",
+    "timeline.js",
     "favicon.svg",
     "hls.min.js",
     "hls.LICENSE.txt",
