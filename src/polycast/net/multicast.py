@@ -47,7 +47,7 @@ def open_group(
     the only sender that is asked for (IGMPv3, MLDv2: source-specific multicast), where the system supports it. Raises
     OSError with a text for the user.
     """
-    index = _interface_index(interface)
+    index = interface_index(interface)
     joined = bind_to_group(group, port, receive_buffer_size)
     try:
         _join(joined, group, index, source)
@@ -60,7 +60,8 @@ def open_group(
     return joined
 
 
-def _interface_index(interface: str) -> int:
+def interface_index(interface: str) -> int:
+    """Return the index of a network interface, 0 for an empty name. Raises OSError with a text for the user."""
     if not interface:
         return 0
     try:
