@@ -320,6 +320,44 @@ async def test_none_outlives_a_server_that_is_killed_while_it_starts_them(tmp_pa
         await server.no_descendants()
 
 
+KILLED_BEFORE_IT_TELLS_THE_GUARD = """
+import asyncio, os, signal, sys, time
+from polycast.control.commands import CommandPool
+from polycast.log import Log
+
+file, *arguments = sys.argv[1:]
+
+def die(*_):
+    while not os.path.exists(file):  # until the command has cleared its environment
+        time.sleep(0.01)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+async def main():
+    pool = CommandPool(asyncio.get_running_loop(), Log())
+    pool._send_to_guard = die
+    await pool.spawn(arguments, {}, pool.new_mark(), 2)
+
+asyncio.run(main())
+"""
+
+
+async def test_none_without_an_environment_outlives_a_server_that_is_killed_while_it_starts_it(tmp_path: Path) -> None:
+    """Only its group tells what it is, and the server is killed before it has told that."""
+    file, script = tmp_path / "out", tmp_path / "server.py"
+    script.write_text(KILLED_BEFORE_IT_TELLS_THE_GUARD)
+    command = ["env", "-i", "sh", "-c", f"echo $$ > {file}.new; mv {file}.new {file}; exec sleep 50"]
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, script, file, *command, env={**os.environ, "PYTHONPATH": str(ROOT / "src")}
+    )
+    assert await process.wait() == -signal.SIGKILL
+    leader = int(file.read_text())
+    try:
+        await gone(leader)
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(leader, signal.SIGKILL)
+
+
 MIXTURE = [
     "exec sleep 50",
     "sleep 50 & wait",  # a background job ignores SIGINT
@@ -335,8 +373,6 @@ async def test_none_outlives_a_server_that_is_killed(tmp_path: Path) -> None:
     lines = [shell(f"echo $$ >> {file}; {script}") for script in MIXTURE]
     async with server_process(tmp_path, lines) as server:
         leaders = [int(line) for line in await written(file, len(lines))]
-        # One that clears its environment is only known once it was announced to the guard, just before this line.
-        await until(lambda: (tmp_path / "stdout").read_text().count("command started") == len(lines))
         await asyncio.sleep(0.2)  # until they have started what they start
         await server.kill()
         await server.no_descendants()

@@ -13,6 +13,7 @@ import subprocess
 import sys
 import unicodedata
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import IO, Final
 
@@ -47,6 +48,18 @@ def expand(text: str, variables: Mapping[str, str]) -> list[str]:
         names = "|".join(sorted(map(re.escape, variables), key=len, reverse=True))
         text = re.sub(rf"\$(?:({names})|\{{({names})\}})", lambda found: variables[found[1] or found[2]], text)
     return shlex.split(text, posix=os.name == "posix")
+
+
+def _announce(pipe: int) -> None:
+    """Tell the guard of a command, in the command's own process before it starts.
+
+    The process has the guard's pipe until then, so the guard knows every command when the server is killed. It only
+    makes system calls, because other threads may have held locks when the process was forked.
+    """
+    signal.signal(signal.SIGPIPE, signal.SIG_IGN)  # the guard may have been killed
+    with contextlib.suppress(OSError):
+        os.write(pipe, b"+%d\n" % os.getpid())
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
 
 
 PATIENCE_SECONDS: Final = 4.0
@@ -112,7 +125,7 @@ class CommandPool:
         self, arguments: Sequence[str], variables: Mapping[str, str], mark: str, output: int
     ) -> asyncio.subprocess.Process:
         """Start a process in its own group, with a file descriptor for its output. Raises OSError or ValueError."""
-        self._guard_pipe()  # the guard must run before the first process
+        pipe = self._guard_pipe()  # the guard must run before the first process
         process = await asyncio.create_subprocess_exec(
             *arguments,
             stdin=subprocess.DEVNULL,
@@ -120,7 +133,9 @@ class CommandPool:
             stderr=output,
             env={**os.environ, **variables, command_guard.MARK_NAME: mark},
             start_new_session=os.name == "posix",
+            preexec_fn=partial(_announce, pipe.fileno()) if pipe is not None else None,
         )
+        # Again: the guard that heard of it may have been killed.
         self._send_to_guard(f"+{process.pid}\n")
         return process
 
