@@ -5,14 +5,13 @@
 
 from __future__ import annotations
 
-import argparse
 import textwrap
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from types import ModuleType
 from typing import Any, Final
 
+from polycast.config.generated import update_page, with_parts
 from polycast.media.codec import CODEC_TYPES, COMMON_NAMES, Codec
 from polycast.media.codec_table import CodecTable
 from polycast.media.track import Track
@@ -25,9 +24,6 @@ from polycast.wire.mp4 import sample_entries as mp4
 from polycast.wire.mpegts import codecs as mpegts
 from polycast.wire.rtmp import supported as rtmp
 from polycast.wire.webrtc import codecs as webrtc
-
-BEGIN: Final = "<!-- codecs: begin -->\n"
-END: Final = "<!-- codecs: end -->\n"
 
 YES, NO = "yes", "-"
 
@@ -148,17 +144,13 @@ def _reasons() -> Iterator[str]:
 
 
 def updated(text: str) -> str:
-    """Return the document with the table in it replaced. Raises ValueError if it has no place for it."""
-    start, end = text.index(BEGIN) + len(BEGIN), text.index(END)
-    return text[:start] + table() + text[end:]
+    """Return the document with the table as it is now."""
+    return with_parts(text, {"codecs": table})
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Write the document."""
-    parser = argparse.ArgumentParser(description="Write the table of codecs into codecs.md.")
-    parser.add_argument("directory", type=Path, help="directory of the documentation")
-    path = parser.parse_args(arguments).directory / "codecs.md"
-    path.write_text(updated(path.read_text(encoding="utf-8")), encoding="utf-8", newline="\n")
+    update_page("codecs.md", updated, arguments)
 
 
 if __name__ == "__main__":

@@ -5,12 +5,10 @@
 
 from __future__ import annotations
 
-import argparse
-import re
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Final
 
+from polycast.config.generated import update_page, with_parts
 from polycast.control.metrics import own
 from polycast.control.metrics.exposition import Family
 from polycast.control.metrics.mediamtx import (
@@ -25,12 +23,10 @@ from polycast.control.metrics.mediamtx import (
 from polycast.items import MetricBlock
 from polycast.protocols.registry import server_kinds
 
-_MARKS: Final = re.compile(r"(<!-- generated: (\w+) -->\n).*?(<!-- end -->\n)", re.DOTALL)
-
 
 def updated(text: str) -> str:
-    """Return the page with its generated parts as they are now. They are between marks with the name of a table."""
-    return _MARKS.sub(lambda match: f"{match[1]}\n{_TABLES[match[2]]()}\n{match[3]}", text)
+    """Return the page with its tables as they are now."""
+    return with_parts(text, _TABLES)
 
 
 def _mediamtx() -> str:
@@ -119,10 +115,7 @@ _TABLES: Final = {"mediamtx": _mediamtx, "own": _own}
 
 def main(arguments: list[str] | None = None) -> None:
     """Update the page."""
-    parser = argparse.ArgumentParser(description="Update the tables of the page about metrics.")
-    parser.add_argument("directory", type=Path, help="directory of the documentation")
-    page = parser.parse_args(arguments).directory / "metrics.md"
-    page.write_text(updated(page.read_text(encoding="utf-8")), encoding="utf-8", newline="\n")
+    update_page("metrics.md", updated, arguments)
 
 
 if __name__ == "__main__":

@@ -5,10 +5,7 @@
 
 from __future__ import annotations
 
-import argparse
-import re
 from collections.abc import Iterable, Iterator, Mapping
-from pathlib import Path
 from typing import Final
 
 from polycast.config.dialects.base import Deprecated, Dialect, Unsupported
@@ -16,14 +13,13 @@ from polycast.config.dialects.registry import LEGACY, MEDIAMTX, POLYCAST
 from polycast.config.dialects.views import view_of
 from polycast.config.document import default_text
 from polycast.config.fields import Field
+from polycast.config.generated import update_page, with_parts
 from polycast.config.kinds import NEGATED, ORIGIN
-
-_MARKS: Final = re.compile(r"(<!-- generated: (\w+) -->\n).*?(<!-- end -->\n)", re.DOTALL)
 
 
 def updated(text: str) -> str:
-    """Return the page with its generated parts as they are now. They are between marks with the name of a table."""
-    return _MARKS.sub(lambda match: f"{match[1]}\n{_TABLES[match[2]]()}\n{match[3]}", text)
+    """Return the page with its tables as they are now."""
+    return with_parts(text, _TABLES)
 
 
 def _table(head: str, rows: Iterable[str]) -> str:
@@ -102,10 +98,7 @@ _TABLES: Final = {
 
 def main(arguments: list[str] | None = None) -> None:
     """Update the page."""
-    parser = argparse.ArgumentParser(description="Update the tables of the page about migration.")
-    parser.add_argument("directory", type=Path, help="directory of the documentation")
-    page = parser.parse_args(arguments).directory / "migrate.md"
-    page.write_text(updated(page.read_text(encoding="utf-8")), encoding="utf-8", newline="\n")
+    update_page("migrate.md", updated, arguments)
 
 
 if __name__ == "__main__":

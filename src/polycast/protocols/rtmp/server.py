@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from weakref import WeakKeyDictionary
 
 from polycast.config.dialects.registry import LEGACY, dialect_of
 from polycast.config.schema import Configuration
@@ -15,6 +14,7 @@ from polycast.protocols.base import ServerContext, ServerKind, new_session_id
 from polycast.protocols.rtmp.configuration import RtmpAuthMethod, RtmpConfiguration
 from polycast.protocols.rtmp.connection import Connection, Host
 from polycast.protocols.rtmp.reader import SharedMuxer
+from polycast.protocols.shared_muxers import SharedMuxers
 from polycast.protocols.transcoding import TranscodedTrack
 from polycast.security.addresses import IPNetwork
 from polycast.wire.rtmp.login import Login, LoginMethod
@@ -27,7 +27,7 @@ class RtmpServer(Host):
         super().__init__(kind, context, configuration)
         self.login = Login(secrets.token_bytes(32))
         self._clients: dict[str, Connection] = {}
-        self._muxers: WeakKeyDictionary[Stream, dict[frozenset[int], SharedMuxer]] = WeakKeyDictionary()
+        self._muxers: SharedMuxers[SharedMuxer] = SharedMuxers()
 
         self.apply(configuration)
 
@@ -59,14 +59,7 @@ class RtmpServer(Host):
     def shared_muxer(
         self, stream: Stream, tracks: tuple[Track, ...], transcoded: tuple[TranscodedTrack, ...]
     ) -> SharedMuxer:
-        muxers = self._muxers.setdefault(stream, {})
-        indexes = frozenset(track.index for track in tracks)
-        shared = muxers.get(indexes)
-        if shared is None:
-            shared = muxers[indexes] = SharedMuxer(tracks, transcoded)
-        else:
-            shared.refresh(tracks)
-        return shared
+        return self._muxers.get(stream, tracks, lambda: SharedMuxer(tracks, transcoded))
 
     def items(self) -> LazyItems[SessionItem]:
         return LazyItems({connection.id: connection.item for connection in self._clients.values()})

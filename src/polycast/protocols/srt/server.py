@@ -9,7 +9,6 @@ import time
 from collections.abc import Mapping
 from typing import Final
 from uuid import uuid4
-from weakref import WeakKeyDictionary
 
 from polycast.config.schema import Configuration
 from polycast.hub.stream import Stream
@@ -21,6 +20,7 @@ from polycast.net.loop import LateTimer
 from polycast.net.memory import held_memory_of
 from polycast.net.udp import Address, UdpSocket
 from polycast.protocols.base import ServerContext, ServerKind
+from polycast.protocols.shared_muxers import SharedMuxers
 from polycast.protocols.srt.connection import CONNECTION_TYPE, Connection, Host
 from polycast.protocols.srt.handshakes import Handshakes, LogLines
 from polycast.protocols.srt.item import SrtConnectionItem
@@ -47,8 +47,6 @@ _STOP_SECONDS: Final = 1.0
 
 _Caller = tuple[Address, int]
 """Address and socket id of a client."""
-_TransportKey = tuple[frozenset[int], int]
-"""Indexes of the tracks, and bytes of a payload."""
 
 
 class SrtServer(Host):
@@ -65,7 +63,7 @@ class SrtServer(Host):
         self._clients = _Clients()
         self._handshakes = Handshakes(context.loop, self._on_handshake)
         self.lines = LogLines(self.log)
-        self._transports: WeakKeyDictionary[Stream, dict[_TransportKey, SharedDatagrams]] = WeakKeyDictionary()
+        self._transports: SharedMuxers[SharedDatagrams] = SharedMuxers()
         self._housekeeping: LateTimer | None = None
 
     # Server
@@ -200,15 +198,8 @@ class SrtServer(Host):
                 self.context.connections.on_disconnected(client, CONNECTION_TYPE, client.id, client.log)
 
     def shared_transport(self, stream: Stream, tracks: tuple[Track, ...]) -> SharedDatagrams:
-        transports = self._transports.setdefault(stream, {})
-        payload_size = largest_payload(self.configuration.udp_max_payload_size)
-        key = frozenset(track.index for track in tracks), payload_size
-        shared = transports.get(key)
-        if shared is None:
-            shared = transports[key] = SharedDatagrams(tracks, payload_size)
-        else:
-            shared.refresh(tracks)
-        return shared
+        size = largest_payload(self.configuration.udp_max_payload_size)
+        return self._transports.get(stream, tracks, lambda: SharedDatagrams(tracks, size), kind=size)
 
     # Housekeeping
 

@@ -6,6 +6,7 @@ import asyncio
 import secrets
 
 from polycast.errors import RemoteProtocolError
+from polycast.hub.stats import CipherMeter
 from polycast.net.address import plain_host
 from polycast.net.udp import Address
 from polycast.protocols.pull import PullError
@@ -30,7 +31,8 @@ class ClientPeer(Peer):
         """Takes the socket of the offer. Raises PullError if the answer has no candidate to check."""
         if not any(map(is_usable, answer.candidates)):
             raise PullError("the server offers no UDP port for media")
-        super().__init__(offer.identity, answer.fingerprint, owner, is_dtls_client=answer.setup == "passive")
+        meter = CipherMeter()  # of its own: its time belongs to no server
+        super().__init__(offer.identity, answer.fingerprint, owner, meter, is_dtls_client=answer.setup == "passive")
         self._loop = loop
         self._udp = DatagramSocket(loop, offer.take_socket(), self._on_datagram, self.end_of_read)
         self._ice = ControllingAgent(

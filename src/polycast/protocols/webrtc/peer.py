@@ -79,10 +79,16 @@ class Peer:
     """DTLS and SRTP of a connection; subclasses implement ICE."""
 
     def __init__(
-        self, identity: DtlsIdentity, fingerprint: tuple[str, bytes], owner: PeerOwner, *, is_dtls_client: bool
+        self,
+        identity: DtlsIdentity,
+        fingerprint: tuple[str, bytes],
+        owner: PeerOwner,
+        meter: CipherMeter,
+        *,
+        is_dtls_client: bool,
     ) -> None:
         self._owner = owner
-        self.cipher_meter = CipherMeter()
+        self.cipher_meter = meter
         self._dtls = DtlsConnection(identity, fingerprint, is_client=is_dtls_client)
         self._handshake_datagrams = 0
         self.state = PeerState.WAITING
@@ -232,10 +238,16 @@ class LitePeer(Peer):
     """The server's side of a connection: the peer sends the connectivity checks."""
 
     def __init__(
-        self, identity: DtlsIdentity, remote: RemoteDescription, credentials: Credentials, owner: PeerOwner, now: float
+        self,
+        identity: DtlsIdentity,
+        remote: RemoteDescription,
+        credentials: Credentials,
+        owner: PeerOwner,
+        meter: CipherMeter,
+        now: float,
     ) -> None:
         # If the peer offers to be passive, this side starts the handshake (RFC 8842 section 5.2).
-        super().__init__(identity, remote.fingerprint, owner, is_dtls_client=remote.setup == "passive")
+        super().__init__(identity, remote.fingerprint, owner, meter, is_dtls_client=remote.setup == "passive")
         self.ice = LiteAgent(credentials, now)
         self._lost_at: float | None = None
         """When the TCP connection was lost; None while there is a connection, or UDP."""

@@ -149,8 +149,8 @@ class Session:
         self._address = address
         now = server.now()
         self._deadline = now + server.handshake_timeout
-        self.peer = LitePeer(server.identity, offer, make_credentials(secrets.token_bytes), self, now)
-        self.peer.cipher_meter = server.context.hub.cipher_meter
+        credentials, meter = make_credentials(secrets.token_bytes), server.context.hub.cipher_meter
+        self.peer = LitePeer(server.identity, offer, credentials, self, meter, now)
         self._is_closed = False
 
     def describe(self, medias: Sequence[LocalMedia]) -> bytes:
