@@ -26,6 +26,7 @@ from tests.protocols.sources.test_hls_source import (
 )
 from tests.protocols.sources.web import Answer, web
 from tests.support.listeners import serving
+from tests.wire.hls.streams import AUDIO, VIDEO, audio, track
 
 from polycast.protocols.hls import source
 from polycast.protocols.hls.source_demuxer import PackedAudioDemuxer, PieceDemuxer
@@ -33,6 +34,7 @@ from polycast.protocols.hls.source_http import PIECE_SIZE, Fetcher
 from polycast.protocols.hls.source_playlist import Piece
 from polycast.protocols.pull import PullError
 from polycast.wire.hls.parsed import ByteRange
+from polycast.wire.mpegts.muxer import Muxer as TransportMuxer
 
 __all__ = ["at_once", "media"]
 
@@ -242,3 +244,33 @@ def test_tags_of_packed_audio_are_limited() -> None:
     demuxer.begin_segment()
     with pytest.raises(Exception, match="too large"):
         demuxer.receive_data(b"ID3\x04\0\0\x7f\x7f\x7f\x7f" + bytes(100))
+
+
+SILENT_VIDEO = TransportMuxer([track(0, VIDEO), track(1, AUDIO)])
+"""Its map announces pictures that never come."""
+
+
+def sound(first: int, count: int) -> bytes:
+    """A segment with sound alone."""
+    frames = list(audio(1, first + count, rate=1, samples=1))[first:]
+    times = [90_000 * frame.dts for _, frame in frames]
+    packets = [SILENT_VIDEO.write_frame(1, frame, time, time) for (_, frame), time in zip(frames, times, strict=True)]
+    return SILENT_VIDEO.tables() + b"".join(packets)
+
+
+def test_a_track_that_is_silent_is_waited_for_only_for_seconds() -> None:
+    demuxer = PieceDemuxer()
+    found = []
+    for number in range(4):
+        piece = Piece(f"{number}.ts", None, None, None, number, 0, 2.0, ends_segment=True)
+        found.append(len(demuxer.receive(piece, None, sound(2 * number, 2))))
+    assert found == [0, 0, 6, 2]
+    assert demuxer.tracks is not None
+    assert [each.codec_name for each in demuxer.tracks] == ["AAC"]
+
+
+async def test_a_short_recording_with_a_track_that_is_silent(at_once: None) -> None:
+    playlist = "#EXTM3U\n#EXT-X-TARGETDURATION:2\n#EXTINF:2,\na.ts\n#EXT-X-ENDLIST\n"
+    recorder = await pull_all({"stream.m3u8": playlist.encode(), "a.ts": sound(0, 2)})
+    assert recorder.descriptions == [["MPEG4Audio"]]
+    assert len(recorder.frames.frames) == 2

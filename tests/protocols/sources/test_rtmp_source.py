@@ -9,6 +9,7 @@ import itertools
 import ssl
 from collections.abc import AsyncIterator
 from pathlib import Path as FilePath
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -18,6 +19,11 @@ from tests.protocols.sources.camera import camera
 from tests.protocols.sources.test_supervision import Frames, header
 from tests.wire.rtmp.support import VIDEO
 
+from polycast.config import from_mapping
+from polycast.config.dialects.base import Dialect
+from polycast.config.dialects.registry import LEGACY, MEDIAMTX, POLYCAST
+from polycast.config.path_schema import PathConfiguration
+from polycast.log import Log
 from polycast.net import dial
 from polycast.protocols.rtmp import source
 
@@ -155,6 +161,27 @@ async def test_rtmps_with_a_certificate_of_an_authority(
                 await ready(app)
         finally:
             dial._verifying_context.cache_clear()
+
+
+@pytest.mark.parametrize(("dialect", "port"), [(LEGACY, 1935), (MEDIAMTX, 1936), (POLYCAST, 1936)])
+async def test_the_default_port_of_rtmps(dialect: Dialect, port: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """That of MediaMTX is what its servers listen on; rtsp-simple-server has one for both."""
+
+    async def refuse(factory: object, host: str, port: int, **options: object) -> object:
+        raise ConnectionRefusedError(f"{host}:{port}")
+
+    monkeypatch.setattr(source, "connect", refuse)
+    context: Any = SimpleNamespace(
+        configuration=from_mapping({}, dialect),
+        path_configuration=PathConfiguration(),
+        log=Log(),
+        read_timeout=1.0,
+        dump_prefix=lambda prefix: "",
+    )
+    with pytest.raises(ConnectionRefusedError, match=f"^h:{port}$"):
+        await source.RtmpPuller("rtmps://h/live/cam").pull(context)
+    with pytest.raises(ConnectionRefusedError, match=r"^h:1935$"):
+        await source.RtmpPuller("rtmp://h/live/cam").pull(context)
 
 
 # From one protocol to another

@@ -181,6 +181,8 @@ class _Rendition:
                 skipped = self._follower.skipped
             await self._download(pieces, download.url, playlist)
             if playlist.ended:
+                if pieces and (frames := self._demuxer.end_analysis()):
+                    self._queue.receive(self._demuxer.tracks, pieces[-1].period, frames)
                 self._queue.finish()
                 return
             now = loop.time()

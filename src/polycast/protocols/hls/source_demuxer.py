@@ -24,6 +24,10 @@ _ID3_HEADER_SIZE: Final = 10
 # Bytes of the tags of packed audio: the timestamp takes 73; some have a picture.
 MAXIMUM_TAGS_SIZE: Final = 1024 * 1024
 
+# Seconds of media after which tracks whose parameters are still unknown are omitted: the map of a transport stream may
+# announce tracks that are silent.
+ANALYSIS_SECONDS: Final = 5.0
+
 # Bytes that identify a container: the first box of an MP4 file has its type at 4, ID3 has a header of 10.
 _LONGEST_START: Final = 16
 
@@ -48,6 +52,8 @@ class PieceDemuxer:
         self._start = b""
         """The first bytes of a piece, until they are enough to identify its container."""
         self._is_begun = False
+        self._analysed = 0.0
+        """Seconds of media received without the parameters of all tracks."""
 
     @property
     def tracks(self) -> tuple[Track, ...] | None:
@@ -58,6 +64,7 @@ class PieceDemuxer:
         """Start a piece."""
         if piece.period != self._period:
             self._demuxer = self._initialization = None
+            self._analysed = 0.0
         self._period = piece.period
         self._next_initialization = initialization
         self._start = b""
@@ -81,9 +88,19 @@ class PieceDemuxer:
                 frames += self._demuxer.end_segment()
             if piece.ends_segment and isinstance(self._demuxer, TsDemuxer):
                 frames += self._demuxer.flush()
+            self._analysed += piece.duration if self.tracks is None else 0.0
+            if self._analysed >= ANALYSIS_SECONDS:
+                frames += self.end_analysis()
         except RemoteProtocolError as error:
             raise PullError(f"a segment cannot be read: {error}") from error
         return frames
+
+    def end_analysis(self) -> list[tuple[int, Frame]]:
+        """Omit the tracks whose parameters are not known by now, if those of others are; return frames that waited."""
+        demuxer = self._demuxer
+        if isinstance(demuxer, TsDemuxer) and demuxer.tracks is None and demuxer.has_parameters:
+            return demuxer.end_analysis()
+        return []
 
     def receive(self, piece: Piece, initialization: bytes | None, data: bytes) -> list[tuple[int, Frame]]:
         """Process a whole piece at once; return its frames. Raises PullError."""

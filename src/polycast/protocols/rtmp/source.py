@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 from typing import ClassVar, Final
 
+from polycast.config.dialects.registry import LEGACY, dialect_of
 from polycast.errors import LocalProtocolError, RemoteProtocolError
 from polycast.hub.stream import Stream
 from polycast.net.dial import client_context, connect
@@ -13,9 +14,12 @@ from polycast.protocols.outgoing import OutgoingConnection
 from polycast.protocols.pull import PullContext, Puller, PullError, first_of, until_lost
 from polycast.protocols.rtmp.analysis import AnalysisTimer
 from polycast.wire.rtmp import events
-from polycast.wire.rtmp.address import ServerAddress, parse_url
+from polycast.wire.rtmp.address import DEFAULT_PORT, ServerAddress, parse_url
 from polycast.wire.rtmp.client import ClientConnection, Mode
 from polycast.wire.rtmp.login import ClientLogin
+
+SECURE_PORT: Final = 1936
+"""The default port of RTMPS sources, as in MediaMTX; that of rtsp-simple-server is the one of RTMP."""
 
 _SEED_SIZE: Final = 4096
 """Random bytes for a handshake: more than twice 1536."""
@@ -33,7 +37,8 @@ class RtmpPuller(Puller):
 
     async def pull(self, context: PullContext) -> None:
         try:
-            address = parse_url(self.url)
+            is_legacy = dialect_of(context.configuration.dialect) is LEGACY
+            address = parse_url(self.url, secure_port=DEFAULT_PORT if is_legacy else SECURE_PORT)
             tls = client_context(context.path_configuration.source_fingerprint) if address.secure else None
         except (LocalProtocolError, ValueError) as error:
             raise PullError(str(error)) from error

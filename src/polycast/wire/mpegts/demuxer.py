@@ -128,6 +128,11 @@ class Demuxer:
                 self._finish_packet(stream, output)
         return self._release(output)
 
+    @property
+    def has_parameters(self) -> bool:
+        """Whether the parameters of a track are known."""
+        return any(stream.parser.ready for stream in self._streams.values())
+
     def end_analysis(self) -> list[tuple[int, Frame]]:
         """Consider the tracks known whose parameters are known by now, and omit the others; return frames that
         waited.

@@ -8,7 +8,7 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 from polycast.errors import LocalProtocolError, RemoteProtocolError
 
 DEFAULT_PORT = 1935
-"""For rtmp and rtmps, as in rtsp-simple-server."""
+"""For rtmp, and for rtmps unless the caller knows better."""
 
 RTMPS_PORT = 443
 """For rtmps servers that streams are sent to; those of streaming services listen there."""
