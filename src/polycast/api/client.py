@@ -122,7 +122,8 @@ def read(
     """Read a stream of another server or a camera, a webcam, a file or a recording. Iterate over the result.
 
     ``url``: ``rtsp://``, ``rtsps://``, ``rtmp://``, ``rtmps://``, ``srt://``, ``http://`` and ``https://`` for HLS, or
-    ``whep://`` and ``wheps://`` for WebRTC over HTTP and HTTPS; with ``user:password@`` if required, or ``:token@``, a
+    ``whep://`` and ``wheps://`` for WebRTC over HTTP and HTTPS, or ``onvif://`` and ``onvifs://`` for cameras that are
+    asked for their RTSP address; with ``user:password@`` if required, or ``:token@``, a
     bearer token for WHEP. ``transport`` of RTSP: ``tcp``, ``udp``, ``multicast``, or ``automatic``, which tries UDP
     first. ``fingerprint``: SHA-256 of the server's certificate, hexadecimal; then only this certificate is accepted,
     even if it is self-signed.

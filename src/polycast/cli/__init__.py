@@ -51,6 +51,12 @@ def _doctor(arguments: Sequence[str]) -> int:
     return main(arguments)
 
 
+def _discover(arguments: Sequence[str]) -> int:
+    from polycast.cli.discover import main
+
+    return main(arguments)
+
+
 def _completion(arguments: Sequence[str]) -> int:
     from polycast.cli.completion import main
 
@@ -70,6 +76,7 @@ COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
     "top": _top,
     "service": _service,
     "doctor": _doctor,
+    "discover": _discover,
     "completion": _completion,
 }
 """Subcommands; a file with such a name must be given as ./encrypt."""

@@ -61,7 +61,7 @@ def make_parser() -> argparse.ArgumentParser:
 
 def commands(program: argparse.ArgumentParser) -> list[Command]:
     """Return the program, whose name is empty, and its commands."""
-    from polycast.cli import crypto, doctor, migrate, service, top
+    from polycast.cli import crypto, discover, doctor, migrate, service, top
 
     parsers = {
         "": program,
@@ -71,6 +71,7 @@ def commands(program: argparse.ArgumentParser) -> list[Command]:
         "top": top.make_parser(),
         "service": service.make_parser(),
         "doctor": doctor.make_parser(),
+        "discover": discover.make_parser(),
         "completion": make_parser(),
     }
     return [_command(name, parser) for name, parser in parsers.items()]

@@ -98,9 +98,10 @@ class HttpClient:
         import httpx2
 
         # The body is used as it is sent.
-        headers = {"Accept-Encoding": "identity", **more_headers}
+        headers = {"Accept-Encoding": "identity"}
         if body:
             headers["Content-Type"] = "application/json"
+        headers |= more_headers
         try:
             async with client.stream(method, url, content=body or None, headers=headers) as response:
                 return response.status_code, await read_beginning(response)

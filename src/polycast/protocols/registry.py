@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from polycast.config.sources import source_kind
-from polycast.protocols import hls, rpicamera, rtmp, rtsp, srt, udp, webrtc
+from polycast.protocols import hls, onvif, rpicamera, rtmp, rtsp, srt, udp, webrtc
 from polycast.protocols.base import Protocol, Pull, PushKind, ServerKind
 
 PROTOCOLS: tuple[Protocol, ...] = (
@@ -13,6 +13,7 @@ PROTOCOLS: tuple[Protocol, ...] = (
     webrtc.PROTOCOL,
     srt.PROTOCOL,
     udp.PROTOCOL,
+    onvif.PROTOCOL,
     rpicamera.PROTOCOL,
 )
 """In the order of the documentation and of starting."""
