@@ -11,6 +11,7 @@ import contextlib
 import shutil
 import subprocess
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
@@ -70,6 +71,12 @@ PAGES: Final = {
     "streams": "streams",
     "stream": "streams/entrance",
     "sessions": "sessions",
+    "log": "log",
+    "settings": "configuration",
+    "paths": "configuration/paths",
+    "file": "configuration/file",
+    "versions": "configuration/versions",
+    "users": "users",
 }
 
 LOOKS: Final = {"light": ("light", 1360, 900), "dark": ("dark", 1360, 900), "phone": ("light", 360, 780)}
@@ -85,6 +92,7 @@ def programs(port: int) -> Iterator[None]:
             encode = ["-c:v", "libx264", "-preset", "ultrafast", "-tune", "zerolatency", "-g", str(interval)]
             sound = ["-pix_fmt", "yuv420p", "-c:a", "aac", "-f", "rtsp", "-rtsp_transport", "tcp", url]
             _start(stack, [*publish, *encode, *sound])
+        time.sleep(6)  # until the streams are there
         for name in ("entrance", "entrance", "yard/north", "studio/main"):
             url = f"rtsp://127.0.0.1:{port}/{name}"
             _start(stack, ["-rtsp_transport", "tcp", "-i", url, "-c", "copy", "-f", "null", "-"])
@@ -121,7 +129,7 @@ async def take(folder: Path, only: list[str]) -> None:
                     root = f"http://127.0.0.1:{application.control.ports['apiAddress']}/"
                     page = await browser.open(root)
                     await page.wait_for("document.querySelector('#main h1')")
-                    await asyncio.sleep(12)
+                    await asyncio.sleep(20)
                     for name, place in PAGES.items():
                         if only and name not in only:
                             continue

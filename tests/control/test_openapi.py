@@ -14,6 +14,7 @@ from tests.support.rtp import key_unit, rtp
 
 from polycast.app.openapi_document import document, document_of_v3, text
 from polycast.control.api import ENDPOINTS
+from polycast.control.console.editor import ENDPOINTS as ENDPOINTS_OF_EDITOR
 from polycast.control.console.endpoints import ENDPOINTS as ENDPOINTS_OF_CONSOLE
 from polycast.control.pages.api_reference import reference_page
 from polycast.control.v3.items import types_of_collections
@@ -31,7 +32,7 @@ def test_the_document_in_docs_is_up_to_date(version: str, name: str) -> None:
 
 
 SERVED = {
-    "v1": {(row.method, row.path) for row in (*ENDPOINTS, *ENDPOINTS_OF_CONSOLE)} - PAGES,
+    "v1": {(row.method, row.path) for row in (*ENDPOINTS, *ENDPOINTS_OF_CONSOLE, *ENDPOINTS_OF_EDITOR)} - PAGES,
     "v3": {(row.method, f"/v3{row.path}") for row in ENDPOINTS_OF_V3},
 }
 
@@ -162,6 +163,7 @@ async def test_answers_are_as_documented(version: str) -> None:
         reader = await server.reader("live")
         publisher.send_frame(0, rtp(1, key_unit()))
         await reader.packets(1)
+        await server.changed("/v1/config/set", {"logLevel": "debug"})  # so that there is an earlier configuration
         served = await server.get(f"/{version}/openapi.json")
         schemas = served["components"]["schemas"]
         checked = 0
@@ -173,7 +175,7 @@ async def test_answers_are_as_documented(version: str) -> None:
             name = "cam" if "/config/" in path else "live"
             if path == "/v3/hlsmuxers/get/{name}":
                 await server.until(lambda: server.app.servers["HLS"].items())
-            value = await server.get(path.replace("{name}", name) + QUERIES.get(path, ""))
+            value = await server.get(path.replace("{name}", name).replace("{number}", "1") + QUERIES.get(path, ""))
             for item in value.get("items", ()) if path.endswith("/list") and version == "v3" else ():
                 by_id = path.removesuffix("list") + ("get" if "forward" in path else "get/{id}")
                 if by_id in BY_ID:

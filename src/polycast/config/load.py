@@ -44,6 +44,8 @@ class LoadedConfiguration(msgspec.Struct, frozen=True):
     """What identifies the included files (``includes.digest_of_included``)."""
     is_rereadable: bool = True
     """False for a pipe, which can be read only once."""
+    content: bytes = b""
+    """The file as stored; empty without a file."""
 
 
 def load(
@@ -67,18 +69,19 @@ def load(
             source_path=Path(path).absolute(),
             content_digest=digest_of(content),
             is_rereadable=is_regular,
+            content=content,
         )
     )
 
 
 def load_bytes(
-    content: bytes, environment: Mapping[str, str], name: str = "", dialect: Dialect = LEGACY
+    content: bytes, environment: Mapping[str, str], name: str = "", dialect: Dialect | None = LEGACY
 ) -> LoadedConfiguration:
     """Load a configuration whose (decrypted) file content is ``content``.
 
     Raises the first ConfigurationError; its ``report`` lists all errors that can be found without correcting one.
 
-    ``name`` is the name of the file, for errors.
+    ``name`` is the name of the file, for errors, and to find out the dialect if it is None.
     """
     return _load(content, environment, name, dialect)
 

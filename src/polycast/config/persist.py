@@ -24,6 +24,7 @@ from polycast.config.includes import Included, patterns_of
 from polycast.config.names import is_pattern
 from polycast.config.reports import raise_error
 from polycast.config.schema import Configuration, PathConfiguration
+from polycast.config.whole import ReplaceAll
 from polycast.config.yaml_edit import REMOVED, Changes, Patch, UneditableError, edit_yaml
 from polycast.config.yaml_reader import read_yaml
 from polycast.errors import ConfigurationError, PolycastError
@@ -88,7 +89,7 @@ class PreparedWrite(msgspec.Struct, frozen=True):
 def prepare_write(
     path: Path,
     expected_digest: str,
-    edit: edits.Edit,
+    edit: edits.Edit | ReplaceAll,
     configuration: Configuration,
     environment: Mapping[str, str],
 ) -> PreparedWrite:
@@ -107,8 +108,10 @@ def prepare_write(
     key = environment.get(key_variable(environment))
     try:
         plain = raw if key is None else crypto.decrypt(raw, key)
-        included = _included(path, plain, key)
-        new = edit_content(plain, edit, configuration, included)
+        if isinstance(edit, ReplaceAll):
+            new = decode(plain)[1].encode(edit.text)
+        else:
+            new = edit_content(plain, edit, configuration, _included(path, plain, key))
     except (ConfigurationError, UneditableError) as error:
         raise PersistError(f"the configuration file can't be edited: {error}") from error
     return PreparedWrite(path, old_digest, new if key is None else crypto.encrypt(new, key))

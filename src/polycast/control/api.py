@@ -14,13 +14,12 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from polycast.config import to_jsonable
-from polycast.config.dialects.registry import LEGACY
 from polycast.config.edits import AddPath, Edit, EditPath, RemovePath, ReplacePaths, SetKeys
-from polycast.config.persist import PersistError
 from polycast.config.redact import redact_query
-from polycast.config.schema import Configuration
 from polycast.control import openapi
 from polycast.control.command_rule import CommandRule
+from polycast.control.console.editor import ENDPOINTS as EDITOR_ENDPOINTS
+from polycast.control.console.editor import Editor
 from polycast.control.console.endpoints import ENDPOINTS as CONSOLE_ENDPOINTS
 from polycast.control.console.endpoints import Console
 from polycast.control.contract import MediaServer, Path, SessionServer, Traffic
@@ -31,14 +30,14 @@ from polycast.control.items import PathItem, describe_path, describe_status
 from polycast.control.openapi_parts import Collection
 from polycast.control.pages import html_response, page, static_file
 from polycast.control.pages.api_reference import reference_page
-from polycast.control.requests import empty_response, error_response, json_response, read_map
+from polycast.control.requests import as_request, empty_response, error_response, json_response, read_map
 from polycast.control.routing import MAXIMUM_NAME, Endpoint, mounted, name_in, routes_of
 from polycast.control.settings import MakeEdit
 from polycast.control.slices import encoded, in_slices
 from polycast.control.v3 import openapi as openapi_v3
 from polycast.control.v3.answers import error_text
 from polycast.control.v3.routes import ApiV3
-from polycast.errors import ConfigurationError, PolycastError
+from polycast.errors import ConfigurationError
 from polycast.items import SessionItem
 
 
@@ -61,6 +60,7 @@ class Api:
         application = Starlette(
             routes=[
                 *routes_of(self._console, CONSOLE_ENDPOINTS),
+                *routes_of(Editor(self._media_server.settings, self._commands), EDITOR_ENDPOINTS),
                 *routes_of(self, ENDPOINTS),
                 mounted("/v3", v3.application()),
             ],
@@ -99,19 +99,8 @@ class Api:
 
     async def _apply(self, make: MakeEdit, text_of: Callable[[ConfigurationError], str] = str) -> None:
         """Apply a change of the configuration. Raises RequestError, with ``text_of`` an error of the configuration."""
-
-        def check(edit: Edit, old: Configuration, new: Configuration) -> None:
-            # To remove a path changes no command.
-            self._commands.check(old, new, LEGACY if isinstance(edit, RemovePath) else edit.dialect)
-
-        try:
-            await self._media_server.settings.edit(make, check, self._commands.record)
-        except ConfigurationError as error:
-            raise RequestError(400, text_of(error)) from None
-        except PersistError as error:
-            raise RequestError(409, str(error)) from None
-        except PolycastError as error:
-            raise RequestError(409, f"the configuration was not changed: {error}") from None
+        edit = self._media_server.settings.edit(make, self._commands.check_edit, self._commands.record)
+        await as_request(edit, text_of)
 
     # Paths and sessions
 

@@ -6,9 +6,12 @@ from collections.abc import Sequence
 
 from polycast.config.authentication import ANYBODY, Action, AuthMethod, Permission
 from polycast.config.dialects.base import Dialect
+from polycast.config.dialects.registry import LEGACY
+from polycast.config.edits import RemovePath
 from polycast.config.schema import Configuration
 from polycast.control.command_check import commands_of
 from polycast.control.errors import RequestError
+from polycast.control.settings import AnyEdit
 
 
 class CommandRule:
@@ -37,6 +40,11 @@ class CommandRule:
                 f"{dialect.key(key)} runs a program, so it can be set through the API only with "
                 "credentials (apiUser), or if apiAllowCommands is set",
             )
+
+    def check_edit(self, edit: AnyEdit, old: Configuration, new: Configuration) -> None:
+        """The same for an edit, whose names are used."""
+        # To remove a path changes no command.
+        self.check(old, new, LEGACY if isinstance(edit, RemovePath) else edit.dialect)
 
     def record(self, old: Configuration, new: Configuration) -> None:
         """Record a change through the API that is in effect."""

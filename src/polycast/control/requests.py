@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
 import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
+from polycast.config.persist import PersistError
 from polycast.control.errors import RequestError
+from polycast.errors import ConfigurationError, PolycastError
 
 
 def json_response(value: object, status: int = 200) -> Response:
@@ -27,6 +30,18 @@ def empty_response() -> Response:
 
 
 NOT_STORED: Final = {"Cache-Control": "no-store"}
+
+
+async def as_request(change: Awaitable[None], text_of: Callable[[ConfigurationError], str] = str) -> None:
+    """Wait for a change of the configuration. Raises RequestError, with ``text_of`` an error of the configuration."""
+    try:
+        await change
+    except ConfigurationError as error:
+        raise RequestError(400, text_of(error)) from None
+    except PersistError as error:
+        raise RequestError(409, str(error)) from None
+    except PolycastError as error:
+        raise RequestError(409, f"the configuration was not changed: {error}") from None
 
 
 async def read_map(request: Request) -> dict[str, Any]:

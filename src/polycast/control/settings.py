@@ -9,29 +9,36 @@ from __future__ import annotations
 import asyncio
 import os
 import time
+from collections import deque
 from collections.abc import Awaitable, Callable
 from contextlib import aclosing
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Final
 
 from polycast.config import LoadedConfiguration, load
+from polycast.config.crypto import decrypt
 from polycast.config.edits import Edit
-from polycast.config.files import UnreadableError
+from polycast.config.env import key_variable
+from polycast.config.files import UnreadableError, decode
 from polycast.config.persist import PersistError, PreparedWrite, prepare_write
 from polycast.config.schema import Configuration
 from polycast.config.watch import content_changes, state_digest
+from polycast.config.whole import Problem, ReplaceAll, load_text, problems_of, replacement, text_of
 from polycast.errors import ConfigurationError, PolycastError
 from polycast.log import Log
 
 Apply = Callable[[Configuration], Awaitable[None]]
 """Applies a configuration. Raises PolycastError if that fails; the old one remains in effect then."""
 
-MakeEdit = Callable[[Configuration], Edit]
+AnyEdit = Edit | ReplaceAll
+
+MakeEdit = Callable[[Configuration], AnyEdit]
 """Makes a change of the configuration that is in effect when its turn comes; other changes may come first.
 
 Raises an exception to refuse it."""
 
-Check = Callable[[Edit, Configuration, Configuration], None]
+Check = Callable[[AnyEdit, Configuration, Configuration], None]
 """Checks a change, given the old and the new configuration. Raises an exception to refuse it."""
 
 Record = Callable[[Configuration, Configuration], None]
@@ -39,6 +46,13 @@ Record = Callable[[Configuration, Configuration], None]
 
 Loader = Callable[[], LoadedConfiguration]
 """Reloads the configuration in the same way as at the start. Raises ConfigurationError."""
+
+
+MAXIMUM_VERSIONS: Final = 10
+"""Earlier configurations that are kept."""
+
+MAXIMUM_KEPT: Final = 1024 * 1024
+"""Bytes of a file that are kept of an earlier version."""
 
 
 class ChangeSource(StrEnum):
@@ -68,6 +82,61 @@ class ReloadStatus:
     failures: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class Version:
+    """A configuration that was in effect."""
+
+    number: int
+    time: float
+    """Unix time at which it was replaced, seconds."""
+    replaced_by: ChangeSource
+    """The origin of the change that replaced it."""
+    configuration: Configuration
+    content: bytes
+    """The file as it was stored; empty if it did not say what was in effect, or is too large to be kept."""
+    unwritten: str | None
+    """The text that was in effect without being written into the file."""
+
+    @property
+    def text(self) -> str:
+        """The text of the file, with comments if they are known. Raises ConfigurationError for an unknown key."""
+        if self.unwritten is not None:
+            return self.unwritten
+        return _decoded(self.content) if self.content else text_of(self.configuration)
+
+
+class _Texts:
+    """The text of the running configuration, and earlier versions of it."""
+
+    def __init__(self, content: bytes) -> None:
+        self.content = content
+        """The file as stored when it was last read or written."""
+        self.unwritten: str | None = None
+        """A text that is in effect, but was not written into the file."""
+        self.is_drifted = False
+        """Whether single settings were changed since, so that no text says what is in effect."""
+        self.versions: deque[Version] = deque(maxlen=MAXIMUM_VERSIONS)
+        self._count = 0
+
+    def keep(self, configuration: Configuration, replaced_by: ChangeSource) -> None:
+        """Keep a configuration that is about to be replaced."""
+        self._count += 1
+        content = b"" if self.is_drifted or len(self.content) > MAXIMUM_KEPT else self.content
+        self.versions.append(Version(self._count, time.time(), replaced_by, configuration, content, self.unwritten))
+
+    def set_file(self, content: bytes) -> None:
+        """The file has this content, and it is in effect."""
+        self.content = content
+        self.unwritten = None
+        self.is_drifted = False
+
+    def set_unwritten(self, edit: AnyEdit) -> None:
+        """A change is in effect that was not written into the file."""
+        text = edit.text if isinstance(edit, ReplaceAll) else None
+        self.unwritten = text
+        self.is_drifted = text is None
+
+
 class Settings:
     """The running configuration and the state of its file."""
 
@@ -80,6 +149,7 @@ class Settings:
         self.configuration: Configuration = loaded.configuration
         self.file = loaded.source_path if loaded.is_rereadable else None
         """The configuration file; None if there is none, or for a pipe, which can only be read once."""
+        self._texts = _Texts(loaded.content if self.file is not None else b"")
         self._digest = loaded.content_digest
         self._included = loaded.included
         self._included_digest = loaded.included_digest
@@ -118,6 +188,49 @@ class Settings:
         work.add_done_callback(_retrieve)
         await asyncio.shield(work)  # a client that disconnects must not leave a partial change
 
+    @property
+    def versions(self) -> list[Version]:
+        """The last configurations that were replaced, the oldest first."""
+        return list(self._texts.versions)
+
+    async def text(self) -> str:
+        """Return the running configuration as the text of a file: with comments, if a file or text says the same.
+
+        Raises ConfigurationError if the file is encrypted with a key that is not known any more.
+        """
+        texts = self._texts
+        if texts.unwritten is not None:
+            return texts.unwritten
+        if self.file is None or texts.is_drifted:
+            return await asyncio.to_thread(text_of, self.configuration)
+        return await asyncio.to_thread(_decoded, texts.content)
+
+    def check_text(self, text: str) -> tuple[list[Problem], list[str]]:
+        """Return the errors and the warnings of a text that may replace the configuration. To be called in a thread."""
+        try:
+            return [], load_text(text, self._name, self.configuration, os.environ).warnings
+        except ConfigurationError as error:
+            return problems_of(error, self._name), []
+
+    async def replace_text(self, text: str, check: Check, record: Record) -> None:
+        """Put a text in the place of the whole configuration; otherwise like `edit`."""
+        await self.edit(lambda old: replacement(text, self._name, old, os.environ), check, record)
+
+    @property
+    def _name(self) -> str:
+        """The name of the file, for errors."""
+        return str(self.file) if self.file is not None else ""
+
+    async def restore(self, number: int, check: Check, record: Record) -> None:
+        """Put an earlier version in the place of the configuration; otherwise like `edit`.
+
+        Raises LookupError if the version is not kept any more.
+        """
+        version = next((each for each in self._texts.versions if each.number == number), None)
+        if version is None:
+            raise LookupError(number)
+        await self.edit(lambda _: ReplaceAll(version.configuration, version.text), check, record)
+
     async def _edit(self, make: MakeEdit, check: Check, record: Record) -> None:
         async with self._lock:
             old = self.configuration
@@ -125,7 +238,7 @@ class Settings:
             edit = await asyncio.to_thread(make, old)
             new = await asyncio.to_thread(edit.apply, old)
             await asyncio.to_thread(check, edit, old, new)
-            write = None
+            write: PreparedWrite | None = None
             if old.api_persist or new.api_persist:
                 write = await self._prepare(edit, new)
             self._log.info("reloading configuration (API request)")
@@ -137,8 +250,12 @@ class Settings:
                     self._record(ChangeSource.API, str(error))
                     await self._apply(old)
                     self.configuration = old
+                    self._texts.versions.pop()
                     raise
                 self._digest = write.digest
+                self._texts.set_file(write.content)
+            else:
+                self._texts.set_unwritten(edit)
             record(old, new)
 
     async def reload_file(self, source: ChangeSource) -> bool:
@@ -165,6 +282,7 @@ class Settings:
                 return False
             # Only now: while the file differs from the running configuration, API changes must not be written to it.
             self._digest = loaded.content_digest
+            self._texts.set_file(loaded.content)
             self._included, self._included_digest = loaded.included, loaded.included_digest
             return True
 
@@ -175,10 +293,11 @@ class Settings:
             self._log.error("the configuration was not changed: %s", error)
             self._record(source, str(error))
             raise
+        self._texts.keep(self.configuration, source)
         self.configuration = configuration
         self._record(source, "")
 
-    async def _prepare(self, edit: Edit, new: Configuration) -> PreparedWrite:
+    async def _prepare(self, edit: AnyEdit, new: Configuration) -> PreparedWrite:
         if self.file is None:
             raise PersistError("the change can't be persisted (apiPersist): there is no configuration file")
         return await asyncio.to_thread(prepare_write, self.file, self._digest, edit, new, os.environ)
@@ -226,6 +345,12 @@ class Settings:
                     await asyncio.shield(self.reload_file(ChangeSource.FILE))
                 except Exception:
                     self._log.exception("internal error while the configuration file was loaded")
+
+
+def _decoded(content: bytes) -> str:
+    """Return the text of a file as it is stored. Raises ConfigurationError."""
+    key = os.environ.get(key_variable(os.environ))
+    return decode(content if key is None else decrypt(content, key))[0]
 
 
 def _retrieve(task: asyncio.Task[None]) -> None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from polycast.control.console.editor import CheckItem, SchemaItem, TextItem, VersionItem
 from polycast.control.console.history import ServerHistory, StreamHistory
 from polycast.control.console.log_ring import LogLine
 from polycast.control.console.status import ServerStatus
-from polycast.control.openapi_parts import object_of, operation, parameter
+from polycast.control.openapi_parts import CHANGE, object_of, operation, parameter
 from polycast.control.schemas import Json, object_schema
 
 
@@ -51,4 +52,73 @@ def console_paths() -> Json:
             )
         },
         "/v1/paths/thumbnail/{name}": {"get": thumbnail},
+        **_editor_paths(),
+    }
+
+
+def _editor_paths() -> Json:
+    number = {**parameter("number"), "schema": {"type": "integer"}}
+    text = object_schema(TextItem)
+    given = {"text": {"type": "string"}}
+    digest: Json = {
+        "type": "string",
+        "description": "That of the text that was edited; 409 if there is another one now.",
+    }
+    versions = object_of({"items": {"type": "array", "items": object_schema(VersionItem)}})
+    return {
+        "/v1/config/schema": {
+            "get": operation("get the settings that there are", "With their descriptions.", object_schema(SchemaItem))
+        },
+        "/v1/config/text": {
+            "get": operation(
+                "get the configuration as text",
+                "The configuration file, or the settings in effect if they are not those of a file.",
+                text,
+                {"409"},
+            )
+        },
+        "/v1/config/check": {
+            "post": operation(
+                "check a configuration",
+                "Says what is wrong with a text, and changes nothing.",
+                object_schema(CheckItem),
+                {"400", "408", "413"},
+                body=object_of(given),
+            )
+        },
+        "/v1/config/replace": {
+            "post": operation(
+                "replace the configuration",
+                "Puts a text in the place of the configuration, and writes it into the file with `apiPersist`.",
+                None,
+                CHANGE,
+                body={"type": "object", "properties": {**given, "digest": digest}, "required": ["text"]},
+            )
+        },
+        "/v1/config/versions/list": {
+            "get": operation(
+                "list earlier configurations", "The last ten that were replaced, the latest first.", versions
+            )
+        },
+        "/v1/config/versions/get/{number}": {
+            "get": operation("get an earlier configuration", "As text.", text, {"404"}, parameters=[number])
+        },
+        "/v1/config/versions/restore/{number}": {
+            "post": operation(
+                "restore an earlier configuration",
+                "Puts it in the place of the present one, which is kept as well.",
+                None,
+                {*CHANGE, "404"},
+                parameters=[number],
+            )
+        },
+        "/v1/auth/hash": {
+            "post": operation(
+                "hash a password",
+                "Returns what settings can contain instead of a password: `argon2:` and a hash (argon2id).",
+                object_of({"hash": {"type": "string"}}),
+                {"400", "408", "413"},
+                body=object_of({"password": {"type": "string"}}),
+            )
+        },
     }
