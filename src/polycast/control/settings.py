@@ -108,9 +108,11 @@ class Version:
 class _Texts:
     """The text of the running configuration, and earlier versions of it."""
 
-    def __init__(self, content: bytes) -> None:
+    def __init__(self, content: bytes, digest: str) -> None:
         self.content = content
         """The file as stored when it was last read or written."""
+        self.digest = digest
+        """Identifies this content (`config.files.digest_of`)."""
         self.unwritten: str | None = None
         """A text that is in effect, but was not written into the file."""
         self.is_drifted = False
@@ -124,9 +126,10 @@ class _Texts:
         content = b"" if self.is_drifted or len(self.content) > MAXIMUM_KEPT else self.content
         self.versions.append(Version(self._count, time.time(), replaced_by, configuration, content, self.unwritten))
 
-    def set_file(self, content: bytes) -> None:
+    def set_file(self, content: bytes, digest: str) -> None:
         """The file has this content, and it is in effect."""
         self.content = content
+        self.digest = digest
         self.unwritten = None
         self.is_drifted = False
 
@@ -149,8 +152,7 @@ class Settings:
         self.configuration: Configuration = loaded.configuration
         self.file = loaded.source_path if loaded.is_rereadable else None
         """The configuration file; None if there is none, or for a pipe, which can only be read once."""
-        self._texts = _Texts(loaded.content if self.file is not None else b"")
-        self._digest = loaded.content_digest
+        self._texts = _Texts(loaded.content if self.file is not None else b"", loaded.content_digest)
         self._included = loaded.included
         self._included_digest = loaded.included_digest
         now = time.time()
@@ -252,8 +254,7 @@ class Settings:
                     self.configuration = old
                     self._texts.versions.pop()
                     raise
-                self._digest = write.digest
-                self._texts.set_file(write.content)
+                self._texts.set_file(write.content, write.digest)
             else:
                 self._texts.set_unwritten(edit)
             record(old, new)
@@ -267,7 +268,7 @@ class Settings:
             except ConfigurationError as error:
                 self._on_bad_file(source, error)
                 return False
-            is_known = (loaded.content_digest, loaded.included_digest) == (self._digest, self._included_digest)
+            is_known = (loaded.content_digest, loaded.included_digest) == (self._texts.digest, self._included_digest)
             if source is ChangeSource.FILE and is_known:
                 if not self.status.ok:
                     self._log.info("the configuration file matches the running configuration again")
@@ -281,8 +282,7 @@ class Settings:
             except PolycastError:
                 return False
             # Only now: while the file differs from the running configuration, API changes must not be written to it.
-            self._digest = loaded.content_digest
-            self._texts.set_file(loaded.content)
+            self._texts.set_file(loaded.content, loaded.content_digest)
             self._included, self._included_digest = loaded.included, loaded.included_digest
             return True
 
@@ -300,7 +300,7 @@ class Settings:
     async def _prepare(self, edit: AnyEdit, new: Configuration) -> PreparedWrite:
         if self.file is None:
             raise PersistError("the change can't be persisted (apiPersist): there is no configuration file")
-        return await asyncio.to_thread(prepare_write, self.file, self._digest, edit, new, os.environ)
+        return await asyncio.to_thread(prepare_write, self.file, self._texts.digest, edit, new, os.environ)
 
     def _load(self) -> LoadedConfiguration:
         if self._loader is not None:
@@ -335,7 +335,7 @@ class Settings:
     async def _watch(self) -> None:
         if self.file is None:
             return
-        known = state_digest(self._digest, self._included_digest)
+        known = state_digest(self._texts.digest, self._included_digest)
         async with aclosing(content_changes(self.file, known, lambda: self._included)) as changes:
             async for state in changes:
                 if state.problem:

@@ -57,14 +57,12 @@ def console_paths() -> Json:
 
 
 def _editor_paths() -> Json:
-    number = {**parameter("number"), "schema": {"type": "integer"}}
     text = object_schema(TextItem)
     given = {"text": {"type": "string"}}
     digest: Json = {
         "type": "string",
         "description": "That of the text that was edited; 409 if there is another one now.",
     }
-    versions = object_of({"items": {"type": "array", "items": object_schema(VersionItem)}})
     return {
         "/v1/config/schema": {
             "get": operation("get the settings that there are", "With their descriptions.", object_schema(SchemaItem))
@@ -95,6 +93,23 @@ def _editor_paths() -> Json:
                 body={"type": "object", "properties": {**given, "digest": digest}, "required": ["text"]},
             )
         },
+        **_version_paths(text),
+        "/v1/auth/hash": {
+            "post": operation(
+                "hash a password",
+                "Returns what settings can contain instead of a password: `argon2:` and a hash (argon2id).",
+                object_of({"hash": {"type": "string"}}),
+                {"400", "408", "413"},
+                body=object_of({"password": {"type": "string"}}),
+            )
+        },
+    }
+
+
+def _version_paths(text: Json) -> Json:
+    number = {**parameter("number"), "schema": {"type": "integer"}}
+    versions = object_of({"items": {"type": "array", "items": object_schema(VersionItem)}})
+    return {
         "/v1/config/versions/list": {
             "get": operation(
                 "list earlier configurations", "The last ten that were replaced, the latest first.", versions
@@ -110,15 +125,6 @@ def _editor_paths() -> Json:
                 None,
                 {*CHANGE, "404"},
                 parameters=[number],
-            )
-        },
-        "/v1/auth/hash": {
-            "post": operation(
-                "hash a password",
-                "Returns what settings can contain instead of a password: `argon2:` and a hash (argon2id).",
-                object_of({"hash": {"type": "string"}}),
-                {"400", "408", "413"},
-                body=object_of({"password": {"type": "string"}}),
             )
         },
     }

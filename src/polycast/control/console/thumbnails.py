@@ -17,7 +17,7 @@ from polycast.hub.stats import Reference
 from polycast.hub.stream import FrameReader, Stream
 from polycast.media.frame import Frame
 from polycast.media.track import Track
-from polycast.transcode.picture import can_be_shown, jpeg_of
+from polycast.transcode.pictures import can_be_shown, key_picture
 
 ARE_POSSIBLE: Final = find_spec("av") is not None and find_spec("numpy") is not None
 """Whether the packages are installed that decode pictures (the extra ``media``)."""
@@ -127,7 +127,7 @@ class Thumbnails:
             path.remove_reader(reader, is_provisional=True)
         async with self._decoders:
             try:
-                data = await asyncio.to_thread(jpeg_of, track, frame, WIDTH)
+                data = await asyncio.to_thread(key_picture, track, frame, WIDTH)
             except PolycastError as error:
                 raise RequestError(404, str(error)) from None
         self._pictures[path.name] = _Picture(data, asyncio.get_running_loop().time())
