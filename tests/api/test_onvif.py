@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import urllib.error
+import urllib.request
 from collections.abc import Iterator
 from datetime import timedelta
 
@@ -76,3 +79,44 @@ def test_nobody_there() -> None:
     reader = polycast.read("onvif://127.0.0.1:1/", timeout=PATIENCE, reconnect=False)
     with reader, pytest.raises(polycast.ConnectionFailed, match="refused"):
         reader.read()
+
+
+def ask(server: polycast.Server, path: str) -> tuple[int, str]:
+    request = urllib.request.Request(f"http://127.0.0.1:{server.ports['apiAddress']}{path}", method="POST")
+    try:
+        with urllib.request.urlopen(request, timeout=PATIENCE) as answer:
+            return answer.status, json.load(answer)["status"]
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, json.load(error)["error"]
+
+
+def test_moving_a_camera(origin: polycast.Server) -> None:
+    with camera(origin) as device, camera(origin) as another:
+        paths = {
+            "cam": {"source": f"onvif://me:se%21cret@127.0.0.1:{device.port}/", "sourceOnDemand": True},
+            "other": {"source": f"onvif://me:wrong@127.0.0.1:{another.port}/", "sourceOnDemand": True},
+            "rtsp": {"source": "rtsp://127.0.0.1:1/cam", "sourceOnDemand": True},
+            "published": {},
+        }
+        settings = {**EMBEDDED, "api": True, "apiAddress": "127.0.0.1:0", "paths": paths}
+        with polycast.Server(settings) as server:
+            assert ask(server, "/v3/paths/ptz/cam?pan=0.5&tilt=-1&seconds=2") == (200, "ok")
+            assert ask(server, "/v3/paths/ptz/cam?zoom=1") == (200, "ok")
+            assert ask(server, "/v3/paths/ptz/cam?preset=home") == (200, "ok")
+            assert ask(server, "/v3/paths/ptz/cam") == (200, "ok")
+            assert device.moves == [
+                ("ContinuousMove", "P1", "{'x': '0.500', 'y': '-1.000'}", "PT2.000S"),
+                ("ContinuousMove", "P1", "{'x': '1.000'}", "PT1.000S"),
+                ("GotoPreset", "P1", "home"),
+                ("Stop", "P1", "true", "true"),
+            ]
+            for query in ("pan=2", "tilt=x", "zoom=nan", "seconds=-1", "seconds=1e9", f"preset={'x' * 300}"):
+                status, reason = ask(server, f"/v3/paths/ptz/cam?{query}")
+                assert status == 400
+                assert f"invalid {query.partition('=')[0]}" in reason
+            assert ask(server, "/v3/paths/ptz/other?pan=1")[0] == 400
+            assert "refuses the user" in ask(server, "/v3/paths/ptz/other?pan=1")[1]
+            assert ask(server, "/v3/paths/ptz/rtsp") == (400, "the source of this path is no camera that can be moved")
+            assert ask(server, "/v3/paths/ptz/published")[0] in (400, 404)
+            assert ask(server, "/v3/paths/ptz/nobody") == (404, "path not found")

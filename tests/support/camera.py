@@ -45,6 +45,8 @@ class StandInCamera:
     ) -> None:
         self.streams = streams
         self.requests: list[str] = []
+        self.moves: list[tuple[str, ...]] = []
+        """The movements: what was asked for, and the values in it."""
         self._user, self._password, self._clock, self._name = user, password, clock, name
         self._nonces: set[str] = set()
         camera = self
@@ -103,10 +105,15 @@ class StandInCamera:
             )
         if not self._is_authorized(root, now):
             return 400, NOT_AUTHORIZED
+        if name in ("ContinuousMove", "Stop", "GotoPreset"):
+            values = [each.text or str(each.attrib) for each in request.iter() if each.text or each.attrib]
+            self.moves.append((name, *values))
+            return 200, "<r/>"
         if name == "GetCapabilities":
             # As behind a router: with an address that cannot be reached from here.
             return 200, (
                 "<r><tt:Capabilities><tt:Media><tt:XAddr>http://10.255.255.1:81/onvif/Media</tt:XAddr></tt:Media>"
+                "<tt:PTZ><tt:XAddr>http://10.255.255.1:81/onvif/PTZ</tt:XAddr></tt:PTZ>"
                 "</tt:Capabilities></r>"
             )
         if name == "GetProfiles":

@@ -15,6 +15,7 @@ from polycast.config.path_schema import PathConfiguration
 from polycast.config.schema import Configuration
 from polycast.hub.access import AccessControl
 from polycast.hub.access_request import Action
+from polycast.hub.movement import Movement
 from polycast.hub.path import PathEntry, PathObserver
 from polycast.hub.retry import Failure
 from polycast.hub.stats import Counters, Reference
@@ -134,6 +135,12 @@ class Participant(Protocol):
     def reference(self) -> Reference: ...
 
 
+class Source(Participant, Protocol):
+    """A source that the server runs (`hub.publisher.Source`)."""
+
+    async def move(self, movement: Movement) -> None: ...
+
+
 class Reader(Protocol):
     """What reads."""
 
@@ -155,7 +162,7 @@ class Path(Protocol):
     @property
     def publisher(self) -> Participant | None: ...
     @property
-    def source(self) -> Participant | None: ...
+    def source(self) -> Source | None: ...
     @property
     def source_failure(self) -> Failure | None: ...
     @property

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import ClassVar
 
+from polycast.hub.movement import CannotMove, Movement
 from polycast.hub.retry import Failure
 from polycast.hub.stats import Reference
 
@@ -36,6 +37,10 @@ class Source(Publisher):
     def failure(self) -> Failure | None:
         """The current failure; None while it delivers a stream, and before the first failure."""
         return None
+
+    async def move(self, movement: Movement) -> None:
+        """Move the camera. Raises CannotMove; most sources cannot."""
+        raise CannotMove("the source of this path is no camera that can be moved")
 
     @abstractmethod
     def start(self) -> None:

@@ -12,6 +12,7 @@ from polycast.config.path_schema import PathConfiguration
 from polycast.config.redact import redact
 from polycast.config.schema import Configuration
 from polycast.errors import PolycastError
+from polycast.hub.movement import CannotMove, Movement
 from polycast.hub.path import Path, Source
 from polycast.hub.retry import Ended, Failure, Next, RetryPauses, Supervisor
 from polycast.hub.stats import Counters, Reference
@@ -72,6 +73,10 @@ class Puller(ABC):
 
         Cancelled to stop the source; it then closes what it opened.
         """
+
+    async def move(self, movement: Movement, configuration: PathConfiguration, timeout: float) -> None:
+        """Move the camera, within ``timeout`` seconds. Raises CannotMove; most sources cannot."""
+        raise CannotMove("the source of this path is no camera that can be moved")
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,6 +150,10 @@ class SupervisedSource(Source):
         self.state = "stopped"
         self._path.remove_publisher(self, reason, for_good=True)
         log.info("stopped")
+
+    async def move(self, movement: Movement) -> None:
+        timeout = float(self._settings.configuration().read_timeout)
+        await self._pullers[self._current].move(movement, self._path.configuration, timeout)
 
     def close_publisher(self, reason: str) -> None:
         self.stop(reason)

@@ -22,7 +22,9 @@ from polycast.control.openapi_parts import (
 from polycast.control.schemas import Json, object_schema
 from polycast.control.v3.answers import DEFAULT_PAGE_SIZE, MAXIMUM_NUMBER
 from polycast.control.v3.items import InfoFields, PathFields, names_of, types_of_collections
+from polycast.control.v3.movement import MAXIMUM_PRESET
 from polycast.control.v3.recordings import DeletedFields, RecordingFields
+from polycast.hub.movement import LONGEST
 from polycast.items import ForwardItem
 
 _NAME: Final = [parameter("name")]
@@ -126,6 +128,16 @@ def _path_paths() -> Json:
         "/v3/paths/list": {"get": _list("list paths", "The paths that exist, sorted by name.", "Path")},
         "/v3/paths/get/{name}": {
             "get": operation("get a path", "", reference("Path"), {"400", "404"}, parameters=_NAME)
+        },
+        "/v3/paths/ptz/{name}": {
+            "post": _change(
+                "move the camera of a path",
+                "For paths whose source is an ONVIF camera. With speeds, it moves for some seconds; with a preset, it "
+                "moves there; with neither, it stops.",
+                None,
+                {"400", "404", "408", "413"},
+                [*_NAME, *_MOVEMENT],
+            )
         },
         "/v3/paths/forward/list": {"get": forwards},
         "/v3/paths/forward/get": {
@@ -256,6 +268,21 @@ def _list(
 def _query(name: str, description: str, schema: Json, *, is_required: bool = False) -> Json:
     return {"name": name, "in": "query", "required": is_required, "description": description, "schema": schema}
 
+
+_SPEED: Final = {"type": "number", "minimum": -1, "maximum": 1, "default": 0}
+_MOVEMENT: Final = [
+    _query("pan", "From -1 (left) to 1 (right), in parts of the highest speed.", _SPEED),
+    _query("tilt", "From -1 (down) to 1 (up).", _SPEED),
+    _query("zoom", "From -1 (out) to 1 (in).", _SPEED),
+    _query(
+        "seconds",
+        "After which the camera stops by itself.",
+        {"type": "number", "minimum": 0, "maximum": LONGEST, "default": 1},
+    ),
+    _query(
+        "preset", "The token of a place that the camera remembers.", {"type": "string", "maxLength": MAXIMUM_PRESET}
+    ),
+]
 
 _OF_PATH: Final = [_query("path", "", {"type": "string"}, is_required=True)]
 

@@ -29,7 +29,7 @@ from polycast.control.openapi_parts import Collection
 from polycast.control.requests import read_map
 from polycast.control.routing import Endpoint, name_in, routes_of
 from polycast.control.settings import MakeEdit
-from polycast.control.v3 import configuration, openapi, recordings, state
+from polycast.control.v3 import configuration, movement, openapi, recordings, state
 from polycast.control.v3.answers import checked_id, json_answer, ok, on_http_error, on_request_error, page_of, parsed_id
 from polycast.control.v3.items import InfoFields, PathFields, fields_of
 from polycast.errors import ConfigurationError
@@ -145,6 +145,19 @@ class ApiV3:
 
     def _describe(self, path: Path) -> PathFields:
         return state.describe_path(self._media_server, path, self._traffic)
+
+    async def move_camera(self, request: Request) -> Response:
+        path = self._media_server.hub.paths.get(_name(request))
+        if path is None:
+            raise RequestError(404, "path not found")
+        wanted = movement.read_movement(request.query_params)
+        if path.source is None:
+            raise RequestError(400, "the path has no source")
+        try:
+            await path.source.move(wanted)
+        except PathError as error:
+            raise RequestError(400, str(error)) from error
+        return ok()
 
     async def list_forwards(self, request: Request) -> Response:
         items = self._media_server.forwarding.items(self._path_in_query(request))
@@ -286,6 +299,7 @@ ENDPOINTS: Final = (
     Endpoint("PUT", "/config/paths", ApiV3.replace_paths),
     Endpoint("GET", "/paths/list", ApiV3.list_paths),
     Endpoint("GET", "/paths/get/{name:text}", ApiV3.get_path),
+    Endpoint("POST", "/paths/ptz/{name:text}", ApiV3.move_camera),
     Endpoint("GET", "/paths/forward/list", ApiV3.list_forwards),
     Endpoint("GET", "/paths/forward/get", ApiV3.get_forward),
     Endpoint("GET", "/recordings/list", ApiV3.list_recordings),

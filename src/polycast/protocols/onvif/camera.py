@@ -9,7 +9,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Final, Protocol
 
 from polycast.errors import RemoteProtocolError
-from polycast.wire.onvif import device
+from polycast.hub.movement import Movement
+from polycast.wire.onvif import device, ptz
 from polycast.wire.onvif.address import OnvifAddress
 from polycast.wire.onvif.device import Profile, Services
 from polycast.wire.onvif.document import Element
@@ -48,6 +49,23 @@ class Camera:
         media = (await self._known_services()).media
         body = await self._ask(self.address.service(media), device.get_stream_uri(chosen.token))
         return self.address.stream(device.stream_uri(body))
+
+    async def move(self, profile: str, movement: Movement) -> None:
+        """Move it; ``profile`` as for `stream`, or if that is empty, the first one that can be moved."""
+        address = (await self._known_services()).ptz
+        known = await self.profiles()
+        if not profile:
+            known = [each for each in known if each.can_move] or known
+        token = device.choose_profile(known, profile).token
+        if not address:
+            raise RemoteProtocolError("the camera cannot be moved")
+        if movement.preset:
+            request = ptz.goto_preset(token, movement.preset)
+        elif movement.is_stop:
+            request = ptz.stop(token)
+        else:
+            request = ptz.continuous_move(token, movement.pan, movement.tilt, movement.zoom, movement.seconds)
+        await self._ask(self.address.service(address), request)
 
     async def _known_services(self) -> Services:
         if self._services is None:

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import ClassVar
 
+from polycast.config.path_schema import PathConfiguration
 from polycast.errors import RemoteProtocolError
+from polycast.hub.movement import CannotMove, Movement
+from polycast.net.dial import describe_failure
 from polycast.net.http_client import HttpClient
 from polycast.protocols.onvif.camera import Camera
 from polycast.protocols.pull import PullContext, Puller, PullError
@@ -29,20 +34,28 @@ class OnvifPuller(Puller):
             self._puller = RtspPuller(stream)  # kept otherwise: it remembers which transport works
         await self._puller.pull(context)
 
-    async def _resolve(self, context: PullContext) -> str:
-        client = HttpClient()
+    async def move(self, movement: Movement, configuration: PathConfiguration, timeout: float) -> None:
         try:
-            address = parse_address(self.url)
-            camera = Camera(
-                address,
-                client.fetch,
-                fingerprint=context.path_configuration.source_fingerprint if address.scheme == "https" else "",
-                timeout=context.read_timeout,
-            )
-            return await camera.stream(address.profile)
+            async with self._camera(configuration, timeout) as camera:
+                await camera.move(camera.address.profile, movement)
+        except (OSError, RemoteProtocolError) as error:
+            raise CannotMove(describe_failure(error)) from error
+
+    async def _resolve(self, context: PullContext) -> str:
+        try:
+            async with self._camera(context.path_configuration, context.read_timeout) as camera:
+                return await camera.stream(camera.address.profile)
         except Refused:
             raise
         except RemoteProtocolError as error:
             raise PullError(str(error)) from error
+
+    @asynccontextmanager
+    async def _camera(self, configuration: PathConfiguration, timeout: float) -> AsyncIterator[Camera]:
+        address = parse_address(self.url)
+        fingerprint = configuration.source_fingerprint if address.scheme == "https" else ""
+        client = HttpClient()
+        try:
+            yield Camera(address, client.fetch, fingerprint=fingerprint, timeout=timeout)
         finally:
             await client.close()
