@@ -23,6 +23,7 @@ from polycast.config import from_mapping, load_bytes
 from polycast.config.dialects.mediamtx import MEDIAMTX
 from polycast.config.forward import without_credentials
 from polycast.errors import ConfigurationError
+from polycast.protocols.forward_loops import path_of
 from polycast.protocols.registry import protocols
 from polycast.wire.rtsp.message import Request
 
@@ -245,6 +246,38 @@ async def test_passwords_are_not_shown() -> None:
 )
 def test_addresses_without_credentials(address: str, shown: str) -> None:
     assert without_credentials(address) == shown
+
+
+@pytest.mark.parametrize(
+    ("address", "path"),
+    [
+        ("rtsp://localhost:8554/a/b", "a/b"),
+        ("rtmp://127.0.0.1/app#key", "app/key"),
+        ("whip://[::1]:8889/a/b/whip?x=y", "a/b"),
+        ("srt://127.0.0.1:8890?streamid=publish:a/b:user:pass", "a/b"),
+        ("srt://127.0.0.1:8890?streamid=%23!::m=publish,r=a/b", "a/b"),
+        ("srt://127.0.0.1:8890?streamid=other", ""),
+        ("x", ""),
+    ],
+)
+def test_the_path_of_an_address(address: str, path: str) -> None:
+    assert path_of(address) == path
+
+
+async def test_a_loop_is_told() -> None:
+    paths = {"~^cam.*$": to("rtsp://localhost:1/$MTX_PATH-copy", "rtsp://other.example:1/$MTX_PATH"), "end": {}}
+    async with running(paths=paths) as server:
+        port = server.app.servers["RTSP"].ports["rtspAddress"]
+        check = server.app.forwarding._forwarded_again
+        assert check(f"rtsp://localhost:{port}/cam2") == "cam2"
+        assert check(f"rtsp://127.0.0.1:{port}/end") == "", "it ends there"
+        assert check(f"rtsp://127.0.0.1:{port}/unknown") == ""
+        assert check(f"rtsp://192.0.2.1:{port}/cam2") == ""
+        assert check("rtsp://127.0.0.1:1/cam2") == ""
+        added = await server.post("/v3/config/paths/add/again", to(f"rtsp://127.0.0.1:{port}/again"))
+        assert added.status_code == 200, added.text
+        await server.publisher("again")
+        await server.log.wait("the destination is path 'again' of this server, which is forwarded, too")
 
 
 @pytest.mark.parametrize(

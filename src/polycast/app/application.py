@@ -27,6 +27,7 @@ from polycast.net.http_client import HttpClient
 from polycast.net.packet_dump import packet_dumps_of
 from polycast.net.udp import drops_of
 from polycast.protocols.base import Server, ServerContext
+from polycast.protocols.forward_loops import LoopCheck
 from polycast.protocols.forwarding import Forwarding
 from polycast.protocols.registry import server_kinds
 from polycast.protocols.rtsp import RTSP
@@ -83,12 +84,15 @@ class Application:
             port=self._rtsp_port,
             configuration=lambda: self.configuration,
         )
-        self.forwarding = Forwarding()
+        self.forwarding = Forwarding(LoopCheck(self.hub, self._ports).forwarded_again)
         self.recorder = Recorder(loop, self.log, self.hub.observers, lambda: self.configuration)
         self.hub.observers += (self._hooks, self.recorder, self.forwarding)
         self._servers = Servers(server_kinds(), ServerContext(loop, self.hub, self.log, self._hooks))
         self.control = Control(self)
         self._timer: asyncio.TimerHandle | None = None
+
+    def _ports(self) -> set[int]:
+        return {port for server in self.servers.values() for port in server.ports.values()}
 
     @property
     def configuration(self) -> Configuration:

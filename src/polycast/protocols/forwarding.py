@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Final
 
@@ -39,7 +39,11 @@ class ForwardError(PolycastError):
 class Forward:
     """One destination of one path."""
 
-    def __init__(self, path: Path, position: int, settings: ForwardDestination) -> None:
+    def __init__(
+        self, path: Path, position: int, settings: ForwardDestination, forwarded_again: Callable[[str], str]
+    ) -> None:
+        """``forwarded_again``: `LoopCheck.forwarded_again`."""
+        self._forwarded_again = forwarded_again
         self._path = path
         self.position = position
         """Its place in the list, from 1."""
@@ -62,7 +66,15 @@ class Forward:
     def start(self) -> None:
         """Start sending; the path has a stream."""
         self._told = ""
-        self._log().info("forwarding to '%s'", without_credentials(self._address))
+        address = self._address
+        self._log().info("forwarding to '%s'", without_credentials(address))
+        loop = self._forwarded_again(address)
+        if loop:
+            self._log().warning(
+                "the destination is path '%s' of this server, which is forwarded, too: the stream may be sent again "
+                "and again",
+                loop,
+            )
         self._push.start()
 
     def stop(self) -> asyncio.Task[None] | None:
@@ -137,7 +149,9 @@ class Forward:
 class Forwarding(PathObserver):
     """The destinations of all paths. An observer of the hub."""
 
-    def __init__(self) -> None:
+    def __init__(self, forwarded_again: Callable[[str], str] = lambda address: "") -> None:
+        """``forwarded_again``: `LoopCheck.forwarded_again`."""
+        self._forwarded_again = forwarded_again
         self._forwards: dict[Path, list[Forward]] = {}
         self._ending: set[asyncio.Task[None]] = set()
 
@@ -155,7 +169,9 @@ class Forwarding(PathObserver):
     def on_path_created(self, path: Path) -> None:
         destinations = path.configuration.forward
         if destinations:
-            self._forwards[path] = [Forward(path, number, each) for number, each in enumerate(destinations, 1)]
+            self._forwards[path] = [
+                Forward(path, number, each, self._forwarded_again) for number, each in enumerate(destinations, 1)
+            ]
 
     def on_path_closed(self, path: Path) -> None:
         for forward in self._forwards.pop(path, ()):
@@ -177,7 +193,7 @@ class Forwarding(PathObserver):
         for number, settings in enumerate(path.configuration.forward, 1):
             forward = next((each for each in rest if each.settings == settings), None)
             if forward is None:
-                forward = Forward(path, number, settings)
+                forward = Forward(path, number, settings, self._forwarded_again)
             else:
                 rest.remove(forward)
                 forward.position = number
