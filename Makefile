@@ -146,7 +146,7 @@ install-venv:
 	$(call install_packages,python3-venv,exit 1)
 
 $(VENV)/.installed: pyproject.toml | $(VENV)/bin/python
-	$(PYTHON) -m pip install -q -e '.[media,tls,webrtc,rich]'
+	$(PYTHON) -m pip install -q -e '.[media,tls,webrtc,rich,s3]'
 	@touch $@
 
 $(VENV)/.test: pyproject.toml $(VENV)/.installed

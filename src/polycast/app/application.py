@@ -238,6 +238,7 @@ class Application:
             raise StartError(str(error)) from error
         self.settings.start_watching()
         self.recorder.cleaner.start()
+        self.recorder.uploader.start()
 
     async def stop(self, reason: str = "the server stops") -> None:
         """Stop everything, in reverse order."""

@@ -74,6 +74,7 @@ def _extras() -> Iterator[Check]:
         "media": ("pictures and sound, transcoding, --demo", ("av", "numpy")),
         "webrtc": ("WebRTC", ("OpenSSL", "cryptography", "ifaddr")),
         "rich": ("polycast top", ("rich",)),
+        "s3": ("uploads of recorded files", ("obstore",)),
     }
     for extra, (purpose, modules) in extras.items():
         missing = [module for module in modules if find_spec(module) is None]
@@ -85,7 +86,12 @@ def _extras() -> Iterator[Check]:
 
 
 def _versions(extra: str) -> str:
-    packages = {"media": ("av", "numpy"), "webrtc": ("pyOpenSSL", "cryptography"), "rich": ("rich",)}[extra]
+    packages = {
+        "media": ("av", "numpy"),
+        "webrtc": ("pyOpenSSL", "cryptography"),
+        "rich": ("rich",),
+        "s3": ("obstore",),
+    }[extra]
     found = []
     for package in packages:
         with suppress(metadata.PackageNotFoundError):

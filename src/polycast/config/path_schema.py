@@ -412,6 +412,24 @@ class PathConfiguration(ReceivingConfiguration, frozen=True, kw_only=True, forbi
             )
         ),
     ] = Duration(0)
+    record_upload: Annotated[
+        str,
+        LIVE,
+        NEW,
+        Meta(
+            description=(
+                "Object storage that recorded files are uploaded to once they are complete, such as "
+                "'s3://bucket/prefix' or 's3://bucket/prefix?endpoint=https://host:9000&region=us-east-1'. Credentials "
+                "are in the environment (AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY). Needs the extra 's3'. Empty: none."
+            )
+        ),
+    ] = ""
+    record_upload_delete: Annotated[
+        bool,
+        LIVE,
+        NEW,
+        Meta(description="Delete recorded files once they are uploaded. They cannot be played from then on."),
+    ] = False
     record_sync: Annotated[
         bool,
         LIVE,

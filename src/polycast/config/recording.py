@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import Final, Protocol
 
 from polycast.config.schedule import parse_period
+from polycast.config.upload import parse_upload_address
 from polycast.config.values import SECONDS_PER_DAY, Duration, InvalidValueError, Size
 from polycast.errors import ConfigurationError
 
@@ -21,6 +22,8 @@ class RecordSettings(Protocol):
 
     @property
     def record_schedule(self) -> tuple[str, ...]: ...
+    @property
+    def record_upload(self) -> str: ...
     @property
     def record_path(self) -> str: ...
     @property
@@ -40,6 +43,11 @@ def recording_errors(path: RecordSettings) -> Iterator[ConfigurationError]:
             parse_period(period)
         except InvalidValueError as error:
             yield ConfigurationError(f"'recordSchedule[{index}]': {error}", ("recordSchedule",))
+    if path.record_upload:
+        try:
+            parse_upload_address(path.record_upload)
+        except InvalidValueError as error:
+            yield ConfigurationError(f"'recordUpload': {error}", ("recordUpload",))
     template = path.record_path
     if "%path" not in template:
         yield ConfigurationError("'recordPath' must contain %path", ("recordPath",))

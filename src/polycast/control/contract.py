@@ -225,6 +225,15 @@ class Cleaner(Protocol):
     def deleted(self) -> int: ...
 
 
+class Uploader(Protocol):
+    """What uploads recorded files (`record.uploads.Uploader`)."""
+
+    @property
+    def waiting(self) -> int: ...
+    @property
+    def uploaded(self) -> int: ...
+
+
 class Recorder(Protocol):
     """All recordings (`record.recorder.Recorder`)."""
 
@@ -236,6 +245,8 @@ class Recorder(Protocol):
     def stop(self, name: str) -> bool: ...
     @property
     def cleaner(self) -> Cleaner: ...
+    @property
+    def uploader(self) -> Uploader: ...
 
 
 class WorkerState(Protocol):

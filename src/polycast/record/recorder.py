@@ -20,6 +20,7 @@ from polycast.record.memory import RecordingMemory
 from polycast.record.numbers import DiskNumbers, RecordingNumbers
 from polycast.record.path_recorder import PathRecorder
 from polycast.record.requests import Requests
+from polycast.record.uploads import Uploader
 
 CLOSE_SECONDS: Final = 5.0
 """How long the end of the server waits for disks."""
@@ -60,6 +61,7 @@ class Recorder(PathObserver):
         self._requests = Requests(loop, self._on_requests_changed)
         self._clock: asyncio.TimerHandle | None = None
         """Looks at the schedules, as long as there are paths with one."""
+        self.uploader = Uploader(loop, log, configuration)
         self.cleaner = Cleaner(loop, log, configuration, lambda: self.open_files)
 
     @property
@@ -161,6 +163,7 @@ class Recorder(PathObserver):
             if thread.is_alive():
                 self._log.error("a disk does not respond: the last seconds of recordings are lost")
         await asyncio.sleep(0)  # for what the threads have reported
+        await self.uploader.close()
 
     def _start(self, path: Path) -> None:
         stream = path.stream
@@ -174,7 +177,7 @@ class Recorder(PathObserver):
             self._disk(store.root),
             store,
             loop=self._loop,
-            notify=lambda what: notify_observers(self._observers, path.log, what),
+            notify=lambda what: notify_observers((*self._observers, self.uploader), path.log, what),
             on_closed=self._on_closed,
             memory=memory,
         )

@@ -160,7 +160,8 @@ def _disk_rows(sources: Sources) -> Iterator[Row]:
 
 
 def _deletions(sources: Sources) -> Iterator[Row]:
-    yield (), (sources.media_server.recorder.cleaner.deleted,)
+    recorder = sources.media_server.recorder
+    yield (), (recorder.cleaner.deleted, recorder.uploader.uploaded, recorder.uploader.waiting)
 
 
 _RECORDINGS: Final = (
@@ -194,7 +195,11 @@ _RECORDINGS: Final = (
     ),
     Part(
         (),
-        [Family("polycast_recordings_deleted_total", "Recorded files that were deleted for their age or size.", True)],
+        [
+            Family("polycast_recordings_deleted_total", "Recorded files deleted for their age or size.", True),
+            Family("polycast_recordings_uploaded_total", "Recorded files that were uploaded.", True),
+            Family("polycast_recordings_waiting_for_upload", "Recorded files that are still to be uploaded."),
+        ],
         _deletions,
     ),
 )

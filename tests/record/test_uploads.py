@@ -1,0 +1,157 @@
+"""Uploads of recorded files, to an S3 server of another project (moto)."""
+
+from __future__ import annotations
+
+import logging
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import pytest
+from tests.record.test_recorder import Fixture, configuration, running
+from tests.support.waiting import until
+
+from polycast.record import uploads
+
+pytest.importorskip("obstore")
+boto3 = pytest.importorskip("boto3")
+moto = pytest.importorskip("moto.server")
+
+
+class Storage:
+    """The server."""
+
+    def __init__(self, port: int) -> None:
+        self.endpoint = f"http://127.0.0.1:{port}"
+
+    def request(self, method: str, name: str) -> bytes:
+        with urllib.request.urlopen(urllib.request.Request(f"{self.endpoint}/{name}", method=method)) as answer:
+            body: bytes = answer.read()
+        return body
+
+    def read(self, name: str) -> bytes:
+        """Return an object, as AWS's own client gets it."""
+        client = boto3.client("s3", endpoint_url=self.endpoint, region_name="us-east-1")
+        body: bytes = client.get_object(Bucket="films", Key=name)["Body"].read()
+        return body
+
+    def names(self, bucket: str = "films") -> list[str]:
+        tree = ElementTree.fromstring(self.request("GET", f"{bucket}?list-type=2"))
+        return [element.text or "" for element in tree.iter() if element.tag.endswith("}Key")]
+
+    def address(self, prefix: str = "cameras") -> str:
+        return f"s3://films/{prefix}?endpoint={self.endpoint}"
+
+
+@pytest.fixture
+def storage(monkeypatch: pytest.MonkeyPatch) -> Iterator[Storage]:
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+    monkeypatch.setattr(uploads, "RETRY_PAUSES", uploads.RetryPauses(first=0.01, longest=0.01))
+    server = moto.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    try:
+        made = Storage(server.get_host_and_port()[1])
+        made.request("POST", "moto-api/reset")
+        yield made
+    finally:
+        server.stop()
+
+
+async def record(fixture: Fixture, seconds: int = 5) -> list[str]:
+    """Record some files; return their names."""
+    fixture.play(seconds)
+    fixture.publisher.stop()
+    await until(lambda: len(fixture.segments.completed) == (seconds + 1) // 2, fixture.log.lines)
+    return [str(Path(name).relative_to(fixture.folder)) for name, _ in fixture.segments.completed]
+
+
+async def test_complete_files_are_uploaded(storage: Storage, tmp_path: Path) -> None:
+    storage.request("PUT", "films")
+    async with running(tmp_path, recordUpload=storage.address("a/b")) as fixture:
+        names = await record(fixture)
+        uploader = fixture.app.recorder.uploader
+        await until(lambda: uploader.uploaded == 3 and not uploader.waiting, fixture.log.lines)
+        assert storage.names() == [f"a/b/{name}" for name in names]
+        for name in names:
+            assert storage.read(f"a/b/{name}") == (tmp_path / name).read_bytes()
+
+
+async def test_uploaded_files_are_deleted_if_that_is_wanted(storage: Storage, tmp_path: Path) -> None:
+    storage.request("PUT", "films")
+    settings: dict[str, Any] = {"recordUpload": storage.address(""), "recordUploadDelete": True}
+    async with running(tmp_path, **settings) as fixture:
+        names = await record(fixture)
+        await until(lambda: fixture.app.recorder.uploader.uploaded == 3, fixture.log.lines)
+        await until(lambda: not fixture.app.recorder.uploader.waiting, fixture.log.lines)
+        assert storage.names() == names
+        assert fixture.files() == [uploads.NAME]
+
+
+async def test_an_upload_is_tried_again(storage: Storage, tmp_path: Path) -> None:
+    async with running(tmp_path, recordUpload=storage.address()) as fixture:
+        names = await record(fixture)
+        await fixture.log.wait("ERROR .*cannot be uploaded to s3://films/cameras")
+        assert fixture.app.recorder.uploader.waiting == 3
+        assert all((tmp_path / name).exists() for name in names)
+        storage.request("PUT", "films")
+        await until(lambda: not fixture.app.recorder.uploader.waiting, fixture.log.lines)
+        await fixture.log.wait("INFO .*continue")
+        assert sum("ERROR" in line for line in fixture.log.lines) == 1
+        assert storage.names() == [f"cameras/{name}" for name in names]
+
+
+async def test_what_did_not_arrive_as_a_whole_is_tried_again(
+    storage: Storage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import obstore
+
+    storage.request("PUT", "films")
+    put, tries = obstore.put_async, 0
+
+    async def put_half(store: Any, name: str, file: Any, **options: Any) -> Any:
+        nonlocal tries
+        tries += 1
+        return await put(store, name, file.read_bytes()[:1000] if tries == 1 else file, **options)
+
+    monkeypatch.setattr(obstore, "put_async", put_half)
+    async with running(tmp_path, recordUpload=storage.address(), recordUploadDelete=True) as fixture:
+        fixture.play(1)
+        fixture.publisher.stop()
+        await fixture.log.wait("ERROR .*1000 of [0-9]+ bytes have arrived")
+        await until(lambda: fixture.app.recorder.uploader.uploaded == 1, fixture.log.lines)
+        assert tries == 2
+
+
+async def test_the_next_run_of_the_server_uploads_the_rest(storage: Storage, tmp_path: Path) -> None:
+    async with running(tmp_path, recordUpload=storage.address()) as fixture:
+        fixture.play(3)
+        await until(lambda: fixture.segments.completed, fixture.log.lines)
+        await fixture.log.wait("ERROR .*cannot be uploaded")
+    names = [str(Path(name).relative_to(tmp_path)) for name, _ in fixture.segments.completed]
+    assert len(names) == 2, "the end of the server completes the last file"
+    storage.request("PUT", "films")
+    (tmp_path / names[0]).unlink()
+    async with running(tmp_path, recordUpload=storage.address()) as fixture:
+        await until(lambda: fixture.app.recorder.uploader.uploaded == 1, fixture.log.lines)
+        await until(lambda: not fixture.app.recorder.uploader.waiting, fixture.log.lines)
+        await fixture.log.wait("WARNING .*was deleted before it was uploaded")
+        assert storage.names() == [f"cameras/{names[1]}"]
+
+
+async def test_a_damaged_list_of_uploads_is_made_again(storage: Storage, tmp_path: Path) -> None:
+    storage.request("PUT", "films")
+    (tmp_path / uploads.NAME).write_bytes(b"this is no database" * 100)
+    async with running(tmp_path, recordUpload=storage.address()) as fixture:
+        names = await record(fixture, 1)
+        await until(lambda: fixture.app.recorder.uploader.uploaded == 1, fixture.log.lines)
+        assert storage.names() == [f"cameras/{name}" for name in names]
+
+
+def test_the_settings_are_loaded(tmp_path: Path) -> None:
+    entry = configuration(tmp_path, recordUpload="s3://films/cameras").paths["cam"]
+    assert entry.record_upload == "s3://films/cameras"
+    assert not entry.record_upload_delete
