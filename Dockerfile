@@ -15,7 +15,7 @@ RUN apt-get update \
     && apt-get install --yes --no-install-recommends binutils \
     && rm -rf /var/lib/apt/lists/*
 RUN python -m venv --without-pip /opt/polycast \
-    && pip --python /opt/polycast/bin/python install --no-cache-dir ".[tls,webrtc]" \
+    && pip --python /opt/polycast/bin/python install --no-cache-dir ".[tls,webrtc,cluster]" \
     && find /opt/polycast -name '*.so*' -type f -exec strip --strip-unneeded {} +
 
 FROM python:${PYTHON_VERSION}-slim
@@ -23,8 +23,8 @@ RUN useradd --uid 10001 --user-group --no-create-home --home-dir /nonexistent --
 COPY --from=build /opt/polycast /opt/polycast
 ENV PATH="/opt/polycast/bin:${PATH}" PYTHONUNBUFFERED=1
 WORKDIR /
-# RTSP, RTSPS, RTP, RTCP; RTMP, RTMPS; HLS; API, metrics, profiles
-EXPOSE 8554/tcp 8322/tcp 8000/udp 8001/udp 1935/tcp 1936/tcp 8888/tcp 8889/tcp 8189/udp 8890/udp 9996/tcp 9997/tcp 9998/tcp 9999/tcp
+# RTSP, RTSPS; nodes of a cluster; RTP, RTCP; RTMP, RTMPS; HLS; API, metrics, profiles
+EXPOSE 8554/tcp 8322/tcp 8600/tcp 8000/udp 8001/udp 1935/tcp 1936/tcp 8888/tcp 8889/tcp 8189/udp 8890/udp 9996/tcp 9997/tcp 9998/tcp 9999/tcp
 # A number, so that Kubernetes sees that it is not root.
 USER 10001:10001
 # The configuration is /rtsp-simple-server.yml, /mediamtx.yml or /polycast.yml, if there is one, unless an argument names

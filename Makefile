@@ -151,6 +151,8 @@ $(VENV)/.installed: pyproject.toml | $(VENV)/bin/python
 
 $(VENV)/.test: pyproject.toml $(VENV)/.installed
 	$(PYTHON) -m pip install -q --group test --group lint
+	@if ! command -v nats-server >/dev/null && command -v go >/dev/null; then \
+		GOBIN=$(abspath $(VENV))/bin go install github.com/nats-io/nats-server/v2@v2.15.2 || true; fi
 	@touch $@
 
 # The executable carries Python's shared library, which Debian has in a package of its own. Prints the package if missing.

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from polycast._version import __version__
+from polycast.app.cluster import CLUSTER_KEYS, ClusterMember
 from polycast.app.inputs import Inputs
 from polycast.app.prepare import asks_other_servers, import_for, load_pages
 from polycast.app.servers import Servers, StartError
@@ -77,6 +78,7 @@ class Application:
             make_fallback=self._inputs.fallback_of,
             make_slate=self._inputs.slate_of,
         )
+        self._inputs.cluster = ClusterMember(loop, self.hub, self.log)
         self._hooks = Hooks(
             loop,
             self.log,
@@ -98,6 +100,11 @@ class Application:
     def configuration(self) -> Configuration:
         """The active configuration."""
         return self.settings.configuration
+
+    @property
+    def cluster(self) -> ClusterMember:
+        """This server as a node of a cluster."""
+        return self._inputs.cluster
 
     @property
     def servers(self) -> Mapping[str, Server]:
@@ -157,6 +164,7 @@ class Application:
             await self._prepare_http_client(self.configuration)
             self.hub.access.prefetch()
             self.hub.configure(self.configuration.paths, packet_sizes_for(self.configuration.udp_max_payload_size))
+            await self.cluster.start(self.configuration)
             await self._servers.start(self.configuration)
             await self._start_control()
             self._hooks.open()
@@ -216,6 +224,8 @@ class Application:
             if changes_log:
                 await self._configure_log(old)
             raise
+        if changed & CLUSTER_KEYS:
+            await self.cluster.restart(old, new)
         await self._prepare_http_client(new)
         self.hub.access.configure(new)
         if changed & {"authMethod", "authJWTJWKS", "authJWTJWKSFingerprint"}:
@@ -247,6 +257,7 @@ class Application:
         await self.settings.close()
         await self.control.stop()
         await self._servers.stop(reason)
+        await self.cluster.stop(reason)
         self.hub.close(reason)
         await asyncio.gather(self._inputs.wait_for_end(), self.forwarding.wait_for_end())
         await self.recorder.close()

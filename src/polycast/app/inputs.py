@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
+from polycast.app.cluster import ClusterMember
 from polycast.config.schema import Configuration
 from polycast.hub.path import Path, Source
 from polycast.hub.slate import Slate
@@ -26,6 +27,8 @@ class Inputs:
         self._settings = SourceSettings(loop, configuration)
         self._demo_path = demo_path
         self._slates = Slates()
+        self.cluster: ClusterMember
+        """What copies streams from other servers. Set once there is a hub."""
 
     def prepare(self, configuration: Configuration) -> None:
         """Read the slates of a configuration that will be applied; called in a thread. Raises ConfigurationError."""

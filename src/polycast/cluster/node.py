@@ -97,6 +97,9 @@ class Node(PathObserver):
         host, _, port = self.info.address.rpartition(":")
         if port == "0":
             self.info = msgspec.structs.replace(self.info, address=f"{host}:{self.server.port}")
+        for path in self._hub:
+            if path.is_online:
+                self.on_path_online(path)
         await self.registry.join(self.info, self)
         self._beating = self._loop.create_task(self._beat())
 
@@ -104,6 +107,12 @@ class Node(PathObserver):
         """Leave the cluster."""
         if self._beating is not None:
             self._beating.cancel()
+        if self._hub.other_nodes is self:
+            self._hub.other_nodes = None
+        if self in self._hub.observers:
+            self._hub.observers.remove(self)
+        for source in tuple(self._sources.values()):
+            source.path.stop_copying(reason)
         await self.server.stop(reason)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(LEAVE_SECONDS):

@@ -8,7 +8,7 @@ from __future__ import annotations
 from functools import cache
 from typing import Annotated, TypeVar
 
-from msgspec import Meta, Struct
+from msgspec import Meta, field
 
 from polycast.config.authentication import (
     AUTH_METHOD,
@@ -19,6 +19,7 @@ from polycast.config.authentication import (
     InternalUser,
     Permission,
 )
+from polycast.config.cluster_schema import ClusterSettings
 from polycast.config.kinds import ADDRESS, CREDENTIAL, HOST_NAMES, URL
 from polycast.config.marks import LIVE, NEW, OWN_RULE, ZERO_IS_A_VALUE, Heading, restarts
 from polycast.config.path_schema import OwnSettings, PathConfiguration
@@ -34,7 +35,7 @@ __all__ = ["Configuration", "PathConfiguration"]
 _Section = TypeVar("_Section", bound=Section)
 
 
-class Configuration(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, rename=yaml_key):
+class Configuration(ClusterSettings, frozen=True, kw_only=True, forbid_unknown_fields=True, rename=yaml_key):
     """The whole configuration. Objects that were created directly must be passed to ``validate`` before use."""
 
     log_level: Annotated[
@@ -537,7 +538,7 @@ class Configuration(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
                 "for every name (it is short for '~^.*$'). Clients can only use paths that match an entry here."
             )
         ),
-    ] = {}
+    ] = field(default_factory=dict)
 
     dialect: str = "rtsp-simple-server"
     """The dialect of the file, `dialects.Dialect.name`: its rules apply where the dialects' rules differ."""
@@ -549,7 +550,7 @@ class Configuration(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     path_defaults: PathConfiguration = PathConfiguration()
     """The settings of a path for which nothing is set."""
 
-    sections: dict[type[Section], Section] = {}
+    sections: dict[type[Section], Section] = field(default_factory=dict)
     """The settings of protocols, unless all have their defaults; read them with ``configuration[...]``."""
 
     def __getitem__(self, section: type[_Section]) -> _Section:

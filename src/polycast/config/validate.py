@@ -76,6 +76,7 @@ def broken_rules(configuration: Configuration) -> Iterator[ConfigurationError]:
     for field in configuration_fields().values():
         yield from _number_errors(field, field.of(configuration))
     yield from _general_errors(configuration, dialect)
+    yield from configuration.broken_rules_of_cluster()
     credentials = credentials_of(configuration)
     for section in declared_sections():
         yield from configuration[section].broken_rules(dialect)

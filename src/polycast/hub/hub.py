@@ -51,7 +51,7 @@ class Hub:
         self._entries = PathEntries()
         self._paths: dict[str, Path] = {}
         self.other_nodes = other_nodes
-        """The cluster; None without one. Set before the paths are created."""
+        """The cluster; None without one."""
         self.access = access
         self.observers: list[PathObserver] = []
         self.cipher_meter = CipherMeter()
@@ -158,7 +158,7 @@ class Hub:
             observers=self.observers,
             on_unused=self._on_unused,
             make_fallback=self._make_fallback,
-            other_nodes=self.other_nodes,
+            other_nodes=lambda: self.other_nodes,
         )
         self._paths[name] = path
         notify_observers(self.observers, path.log, lambda observer: observer.on_path_created(path))

@@ -126,14 +126,14 @@ class Path:
         observers: Sequence[PathObserver],
         on_unused: Callable[[Path], None],
         make_fallback: Callable[[Path, str], Source | None] | None = None,
-        other_nodes: OtherNodes | None = None,
+        other_nodes: Callable[[], OtherNodes | None] = lambda: None,
     ) -> None:
         self._loop = loop
         self._substitute = Substitute(
             self,
             lambda target: make_fallback(self, target) if make_fallback is not None else None,
-            lambda: other_nodes.source_of(self) if other_nodes is not None else None,
-            lambda: other_nodes.check_publisher(self) if other_nodes is not None else None,
+            lambda: nodes.source_of(self) if (nodes := other_nodes()) is not None else None,
+            lambda: nodes.check_publisher(self) if (nodes := other_nodes()) is not None else None,
         )
         self._observers = observers
         self._on_unused = on_unused

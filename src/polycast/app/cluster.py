@@ -1,0 +1,108 @@
+"""This server as a node of a cluster, if one is configured."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import socket
+from typing import TYPE_CHECKING, Final
+from urllib.parse import urlsplit
+
+from polycast.app.servers import StartError
+from polycast.cluster.directory import NodeInfo
+from polycast.cluster.key_value import KeyValueRegistry
+from polycast.cluster.node import Node
+from polycast.config.schema import Configuration
+from polycast.errors import PolycastError, missing_packages
+from polycast.hub.hub import Hub
+from polycast.log import Log
+from polycast.net.address import join_host_port
+from polycast.security.addresses import parse_address
+
+if TYPE_CHECKING:
+    from polycast.cluster.nats_store import NatsStore
+
+CLUSTER_KEYS: Final = frozenset({"cluster", "clusterCredentials", "clusterToken", "nodeName", "nodeAddress"})
+
+_NATS_PORT: Final = 4222
+
+
+class ClusterMember:
+    """Joins and leaves the cluster as the configuration says. Streams are not interrupted by either."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, hub: Hub, log: Log) -> None:
+        self._loop = loop
+        self._hub = hub
+        self._log = log.child("cluster")
+        self.node: Node | None = None
+        """None without a cluster."""
+
+    async def start(self, configuration: Configuration) -> None:
+        """Join the cluster, if there is one. Raises StartError."""
+        if not configuration.cluster:
+            return
+        try:
+            node = await self._make_node(configuration)
+        except ModuleNotFoundError as error:
+            raise StartError(missing_packages("'cluster'", "nats-py")) from error
+        try:
+            await node.start(configuration.node_address)
+        except (OSError, PolycastError) as error:
+            await node.stop()
+            raise StartError(f"the cluster cannot be joined: {error}") from error
+        self.node = node
+        self._log.info("node '%s' accepts nodes on %s", node.name, node.info.address)
+
+    async def stop(self, reason: str) -> None:
+        """Leave it."""
+        node, self.node = self.node, None
+        if node is not None:
+            await node.stop(reason)
+
+    async def restart(self, old: Configuration, new: Configuration) -> None:
+        """Leave the old cluster and join the new one; if that fails, the old one again. Raises StartError."""
+        await self.stop("the configuration changed")
+        try:
+            await self.start(new)
+        except StartError:
+            await self.start(old)
+            raise
+
+    async def _make_node(self, configuration: Configuration) -> Node:
+        store = await asyncio.to_thread(_import_store)
+        name = configuration.node_name or await asyncio.to_thread(socket.gethostname)
+        address = await asyncio.to_thread(_announced_address, configuration)
+        return Node(
+            KeyValueRegistry(
+                store(configuration.cluster, configuration.cluster_credentials, self._loop, self._log),
+                self._loop,
+                self._log,
+            ),
+            NodeInfo(name, secrets.token_hex(8), address),
+            self._hub,
+            self._loop,
+            self._log,
+            token=configuration.cluster_token.encode(),
+        )
+
+
+def _import_store() -> type[NatsStore]:
+    from polycast.cluster.nats_store import NatsStore  # needs an optional package
+
+    return NatsStore
+
+
+def _announced_address(configuration: Configuration) -> str:
+    """Return what the other nodes connect to. Looks up names."""
+    host, port = parse_address(configuration.node_address)
+    if host:
+        return join_host_port(host, port)
+    server = urlsplit(configuration.cluster[0])
+    try:
+        target = socket.getaddrinfo(server.hostname, server.port or _NATS_PORT, type=socket.SOCK_DGRAM)[0]
+        with socket.socket(target[0], socket.SOCK_DGRAM) as probe:
+            probe.connect(target[4])  # sends nothing
+            host = str(probe.getsockname()[0])
+    except OSError:
+        host = socket.gethostname()
+    return join_host_port(host, port)

@@ -1,0 +1,74 @@
+"""The settings of a cluster: several servers that serve the same paths."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Annotated, Final
+
+from msgspec import Meta, Struct
+
+from polycast.config.kinds import ADDRESS
+from polycast.config.marks import LIVE, NEW, Heading
+from polycast.config.redact import redact
+from polycast.config.spelling import yaml_key
+from polycast.errors import ConfigurationError
+
+REGISTRY_SCHEMES: Final = ("nats://", "tls://")
+MAXIMUM_NODE_NAME: Final = 64
+"""Characters of the name of a node."""
+
+
+class ClusterSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, rename=yaml_key):
+    """Part of the configuration."""
+
+    cluster: Annotated[
+        tuple[str, ...],
+        Heading("Cluster", after="Recording"),
+        LIVE,
+        NEW,
+        Meta(
+            description=(
+                "Addresses of the NATS servers that connect this server with others to a cluster, such as "
+                "'nats://user:pass@host:4222' ('tls://' with TLS). What is published on one of them can be read on all "
+                "(see docs/cluster.md)."
+            )
+        ),
+    ] = ()
+    cluster_credentials: Annotated[
+        str, LIVE, NEW, Meta(description="File with credentials of NATS (.creds), instead of user and password.")
+    ] = ""
+    cluster_token: Annotated[
+        str,
+        LIVE,
+        NEW,
+        Meta(description="Secret text that all nodes of the cluster have: only they get streams from each other."),
+    ] = ""
+    node_name: Annotated[
+        str, LIVE, NEW, Meta(description="Name of this server in the cluster. Empty: the name of the machine.")
+    ] = ""
+    node_address: Annotated[
+        str,
+        ADDRESS,
+        LIVE,
+        NEW,
+        Meta(
+            description=(
+                "Address at which the other nodes get streams from this one. Without a host: all interfaces, and the "
+                "others are told the one that leads to the NATS server."
+            )
+        ),
+    ] = ":8600"
+
+    def broken_rules_of_cluster(self) -> Iterator[ConfigurationError]:
+        """Yield an error for each broken rule."""
+        for server in self.cluster:
+            if not server.startswith(REGISTRY_SCHEMES):
+                text = f"'cluster' must have addresses like nats://host:4222 or tls://host:4222, not '{redact(server)}'"
+                yield ConfigurationError(text, ("cluster",))
+        if self.cluster and not self.cluster_token:
+            text = "'clusterToken' must be set if 'cluster' is: without it, anyone could get all streams"
+            yield ConfigurationError(text, ("clusterToken",), ("cluster",))
+        if self.cluster and not self.node_address:
+            yield ConfigurationError("'nodeAddress' must be set if 'cluster' is", ("nodeAddress",), ("cluster",))
+        if len(self.node_name) > MAXIMUM_NODE_NAME:
+            yield ConfigurationError(f"'nodeName' has more than {MAXIMUM_NODE_NAME} characters", ("nodeName",))
