@@ -8,15 +8,17 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import itertools
+import logging
 import shutil
 import subprocess
 import tempfile
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
 from tests.browser import Page, launch
+from tests.support.waiting import until
 
 from polycast.app import Application
 from polycast.config import load
@@ -83,8 +85,8 @@ LOOKS: Final = {"light": ("light", 1360, 900), "dark": ("dark", 1360, 900), "pho
 
 
 @contextlib.contextmanager
-def programs(port: int) -> Iterator[None]:
-    """Publish the streams and read some of them."""
+def publishers(port: int) -> Iterator[None]:
+    """Publish the streams."""
     with contextlib.ExitStack() as stack:
         for name, (picture, interval) in STREAMS.items():
             url = f"rtsp://127.0.0.1:{port}/{name}"
@@ -92,7 +94,13 @@ def programs(port: int) -> Iterator[None]:
             encode = ["-c:v", "libx264", "-preset", "ultrafast", "-tune", "zerolatency", "-g", str(interval)]
             sound = ["-pix_fmt", "yuv420p", "-c:a", "aac", "-f", "rtsp", "-rtsp_transport", "tcp", url]
             _start(stack, [*publish, *encode, *sound])
-        time.sleep(6)  # until the streams are there
+        yield
+
+
+@contextlib.contextmanager
+def readers(port: int) -> Iterator[None]:
+    """Read some of the streams."""
+    with contextlib.ExitStack() as stack:
         for name in ("entrance", "entrance", "yard/north", "studio/main"):
             url = f"rtsp://127.0.0.1:{port}/{name}"
             _start(stack, ["-rtsp_transport", "tcp", "-i", url, "-c", "copy", "-f", "null", "-"])
@@ -119,29 +127,38 @@ async def show(page: Page, address: str, look: str) -> None:
 async def take(folder: Path, only: list[str]) -> None:
     """Write the pictures into a folder."""
     history.INTERVAL = 1.0  # type: ignore[misc]  # an hour would be too long
+    log = logging.getLogger("polycast")
+    log.setLevel(logging.INFO)
+    log.propagate = False
     with tempfile.TemporaryDirectory() as scratch, contextlib.chdir(scratch):
         Path("polycast.yml").write_text(CONFIGURATION)
         application = Application(load("polycast.yml", {}))
         await application.start()
         try:
-            with programs(application.servers["RTSP"].ports["rtspAddress"]):
-                async with launch(Path(scratch)) as browser:
-                    root = f"http://127.0.0.1:{application.control.ports['apiAddress']}/"
-                    page = await browser.open(root)
-                    await page.wait_for("document.querySelector('#main h1')")
-                    await asyncio.sleep(20)
-                    for name, place in PAGES.items():
-                        if only and name not in only:
-                            continue
-                        for look in LOOKS:
-                            await show(page, f"{root}#/{place}", look)
-                            await asyncio.sleep(4.5)
-                            await _whole(page, folder / f"{name}-{look}.png")
-                            print(name, look, *page.console, sep="\n  ", flush=True)
-                            page.console.clear()
+            await _with_streams(application, folder, only)
         finally:
             await application.stop()
             shutil.rmtree("recordings", ignore_errors=True)
+
+
+async def _with_streams(application: Application, folder: Path, only: list[str]) -> None:
+    port = application.servers["RTSP"].ports["rtspAddress"]
+    paths = application.hub.paths
+    with publishers(port):
+        for name in STREAMS:
+            await until(lambda name=name: name in paths and paths[name].stream)  # type: ignore[misc]
+        with readers(port):
+            async with launch(Path()) as browser:
+                root = f"http://127.0.0.1:{application.control.ports['apiAddress']}/"
+                page = await browser.open(root)
+                await page.wait_for("document.querySelector('#main h1')")
+                await asyncio.sleep(20)
+                for name, look in itertools.product(only or PAGES, LOOKS):
+                    await show(page, f"{root}#/{PAGES[name]}", look)
+                    await asyncio.sleep(4.5)
+                    await _whole(page, folder / f"{name}-{look}.png")
+                    print(name, look, *page.console, sep="\n  ", flush=True)
+                    page.console.clear()
 
 
 async def _whole(page: Page, file: Path) -> None:

@@ -186,6 +186,7 @@ async def test_the_last_hour_of_a_path() -> None:
             "keyFrameInterval": [0.32, 0.32, None],
             "packetsLost": [0.0, 3.0, None],
             "readers": [0.0, 0.0, None],
+            "longestDelivery": None,
         }
         again = feed.path.start_publishing(feed, [Track(0, H264())], publishes_packets=False)
         again.publish_frame(0, Frame((bytes(500),), 0, 0, key=True), 200.0)

@@ -18,6 +18,7 @@ from tests.control.support import Server, running, running_file
 from tests.interop import tools
 from tests.support.waiting import PATIENCE
 from tests.web.axe import violations
+from tests.web.firefox import firefox
 
 pytestmark = pytest.mark.interop
 
@@ -263,6 +264,21 @@ async def test_it_is_used_with_the_keyboard(tmp_path: Path) -> None:
         assert await page.evaluate("document.documentElement.dataset.theme") == "dark"
         assert await page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(12, 15, 20)"
         assert await page.evaluate("document.getElementById('theme').innerText") == "Theme: dark"
+
+
+async def test_firefox_shows_it(tmp_path: Path) -> None:
+    async with running(authInternalUsers=USERS, logLevel="info") as server, firefox(tmp_path) as page:
+        await page.open(address(server, "log"))
+        await page.wait_for("document.querySelector('form.login')")
+        await page.evaluate(f"({SIGN_IN})('root', 'secret')")
+        server.app.log.warning("it is late")
+        await page.wait_for("document.body.innerText.includes('it is late')")
+        for place, shown in {"": "Loop lag", "streams": "There are no streams yet.", "users": "viewer"}.items():
+            await page.evaluate(f"location.hash = '#/{place}'; 0")
+            await page.wait_for(f"document.body.innerText.includes({json.dumps(shown)})")
+        assert await page.evaluate("getComputedStyle(document.querySelector('.panel')).backgroundColor") in (
+            *("rgb(255, 255, 255)", "rgb(21, 26, 34)"),
+        )
 
 
 CONFIGURATION = """\

@@ -163,7 +163,7 @@ class Guard:
 
     def _log_request(self, transaction: Transaction) -> None:
         request = transaction.request
-        is_routine = request.method == "GET" and POLL_HEADER in request.fields
+        is_routine = request.method == "GET" and (POLL_HEADER in request.fields or self._is_file(request))
         write = self._log.info if self._logs_requests and not is_routine else self._log.debug
         target = redact(request.target[:LOGGED_TARGET].decode("latin-1"))
         write("[conn %s] %s %s", transaction.client_name, request.method, target)
@@ -206,10 +206,14 @@ class Guard:
 
     def _target(self, request: Request) -> Target | None:
         """Return what the client needs permission for; None if for nothing."""
-        path = request.target.partition(b"?")[0]
         # The files of the console tell nothing of this server; with them, it asks for credentials.
-        is_file = path == b"/" or path.startswith(b"/static/")
-        return None if is_file and self._action is Action.API and request.method in SAFE_METHODS else ("", None)
+        is_page = request.target.partition(b"?")[0] == b"/"
+        is_open = (is_page or self._is_file(request)) and self._action is Action.API and request.method in SAFE_METHODS
+        return None if is_open else ("", None)
+
+    def _is_file(self, request: Request) -> bool:
+        """Return whether a request asks for a file that the console loads."""
+        return self._action is Action.API and request.target.startswith(b"/static/")
 
     async def _check(self, transaction: Transaction, target: Target, common: Sequence[Header]) -> None:
         request = transaction.request

@@ -40,7 +40,11 @@ class StreamHistory(Struct, frozen=True, kw_only=True, rename="camel"):
         Values, Meta(description="Seconds between the last two key frames; 0 until there were two.")
     ]
     packets_lost: Annotated[Values, Meta(description="Packets of the publisher that were lost in the sample.")]
-    readers: Annotated[Values, Meta(description="At the end of the sample.")]
+    readers: Annotated[Values, Meta(description="Clients at the end of the sample.")]
+    longest_delivery: Annotated[
+        float | None,
+        Meta(description="The longest time that media took through the server in the last minute or so, seconds."),
+    ]
 
 
 class ServerHistory(Struct, frozen=True, kw_only=True, rename="camel"):
@@ -142,6 +146,7 @@ class History:
             key_frame_interval=interval,
             packets_lost=lost,
             readers=readers,
+            longest_delivery=round(path.stream.meter.longest_delivery, 6) if path.stream is not None else None,
         )
 
     def of_server(self) -> ServerHistory:
@@ -182,7 +187,8 @@ class History:
         if observed is None and path.stream is not None and len(self._paths) < MAXIMUM_PATHS:
             observed = self._paths[path] = _Observed()
         if observed is not None:
-            observed.add(path.stream, counters.bytes_sent, len(path.readers), seconds)
+            readers = sum(len(reader.clients()) for reader in path.readers)
+            observed.add(path.stream, counters.bytes_sent, readers, seconds)
         return counters.bytes_received, counters.bytes_sent
 
 

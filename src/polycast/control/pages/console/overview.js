@@ -103,7 +103,7 @@ function about(server, configuration) {
   const rows = [
     ["Version", `Polycast ${server.version}`],
     ["Configuration", configuration.file ? h("code", { class: "wrap" }, configuration.file) : "no file: defaults and environment variables"],
-    ["Written as for", server.dialect],
+    ["Dialect", server.dialect],
     ["Last change", configuration.ok ? `${changed}, ${duration(since(configuration.time))} ago` : h("span", { class: "reason" }, `refused: ${configuration.error}`)],
     ["Changes here", configuration.persist ? "are written into the file" : "last until the server stops (apiPersist is off)"],
     ["Python", `${server.python} on ${server.system}`],

@@ -55,7 +55,7 @@ export function streamPage({ root, argument: name, status }) {
         "div",
         { class: "columns" },
         playerView(player, name, servers, picture(name, path, status()), !path.sourceReady),
-        facts(name, path, publisher, rates, status()),
+        facts(name, path, publisher, rates, found.history, status()),
       ),
       h("section", { class: "panel" }, h("h2", {}, "Tracks"), tracks(path, found.details)),
       h("section", { class: "panel" }, h("h2", {}, "Last hour"), graphs(found.history)),
@@ -69,7 +69,7 @@ export function streamPage({ root, argument: name, status }) {
 
 const head = (name, pill) => h("div", { class: "head" }, h("p", { class: "crumbs" }, h("a", { href: "#/streams" }, "Streams")), h("h1", {}, name), pill);
 
-function facts(name, path, publisher, rates, status) {
+function facts(name, path, publisher, rates, history, status) {
   const names = status.servers.map((server) => server.name);
   const recordings = recordingsOf(status, name);
   const rows = [
@@ -80,6 +80,7 @@ function facts(name, path, publisher, rates, status) {
     path.sourceFailure?.nextAttempt && ["Next attempt", `in ${duration(Math.ceil(Math.max(0, -since(path.sourceFailure.nextAttempt))))}`],
     ["In", path.sourceReady ? `${bitRate(rates.in)}, ${size(path.bytesReceived)} in all` : size(path.bytesReceived)],
     ["Out", `${bitRate(rates.out)}, ${size(path.bytesSent)} in all`],
+    path.sourceReady && history?.longestDelivery && ["Delay here", `up to ${milliseconds(history.longestDelivery)} in the last minute`],
     ["Lost", count(path.packetsLost, "packet")],
     ["Dropped", `${count(path.packetsDropped, "packet")} for slow readers`],
     ["Configured as", h("code", {}, path.confName)],

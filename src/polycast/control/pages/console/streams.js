@@ -100,13 +100,16 @@ export function picture(name, path, status) {
   );
 }
 
+// Readers inside the server have no id.
+const clientsOf = (path) => path.readers.filter((reader) => reader.id).length;
+
 function card(name, path, status) {
   const failure = failureOf(path);
   return h(
     "li",
     { class: `card ${stateOf(path)[0]}`, key: name },
     picture(name, path, status),
-    h("div", { class: "over" }, statePill(path), path.readers.length > 0 && h("span", { class: "pill watched" }, count(path.readers.length, "reader"))),
+    h("div", { class: "over" }, statePill(path), clientsOf(path) > 0 && h("span", { class: "pill watched" }, count(clientsOf(path), "reader"))),
     h(
       "div",
       { class: "text" },
@@ -139,7 +142,7 @@ function table(paths, serverNames) {
             h("td", {}, statePill(path)),
             h("td", { class: path.sourceFailure ? "reason" : undefined }, failureOf(path) || sourceOf(path, serverNames)),
             h("td", {}, codecsOf(path)),
-            h("td", { class: "number" }, path.readers.length),
+            h("td", { class: "number" }, clientsOf(path)),
             h("td", { class: "number" }, bitRate(path.rateIn)),
             h("td", { class: "number" }, bitRate(path.rateOut)),
             h("td", { class: path.packetsLost ? "number warn" : "number" }, path.packetsLost),
