@@ -2,20 +2,42 @@
 
 from __future__ import annotations
 
+import argparse
 import re
+import shlex
+import subprocess
+import textwrap
 from pathlib import Path
 
 import pytest
 
+from polycast.cli import completion as completion_command
+from polycast.cli import crypto, discover, doctor, make_parser, migrate, service, top
 from polycast.config import load
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCUMENTS = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md"))]
 SNIPPETS = [
-    (path.name, number, snippet)
+    (path.name, number, textwrap.dedent(snippet))
     for path in DOCUMENTS
-    for number, snippet in enumerate(re.findall(r"^```yaml\n(.*?)^```", path.read_text(), re.MULTILINE | re.DOTALL))
+    for number, snippet in enumerate(re.findall(r"^ *```yaml\n(.*?)^ *```", path.read_text(), re.MULTILINE | re.DOTALL))
 ]
+COMMANDS = [
+    (path.name, number, textwrap.dedent(commands))
+    for path in DOCUMENTS
+    for number, commands in enumerate(re.findall(r"^ *```sh\n(.*?)^ *```", path.read_text(), re.MULTILINE | re.DOTALL))
+]
+PARSERS: dict[str, argparse.ArgumentParser] = {
+    "encrypt": crypto.make_parser("encrypt"),
+    "decrypt": crypto.make_parser("decrypt"),
+    "migrate": migrate.make_parser(),
+    "top": top.make_parser(),
+    "service": service.make_parser(),
+    "doctor": doctor.make_parser(),
+    "discover": discover.make_parser(),
+    "completion": completion_command.make_parser(),
+}
+ENDS_A_COMMAND = {"|", "||", "&&", ";", ">", ">>", "<", "&", ")"}
 
 
 def anchors(text: str) -> set[str]:
@@ -34,6 +56,53 @@ def test_configurations_are_valid(name: str, number: int, snippet: str, tmp_path
 
 def test_there_are_configurations() -> None:
     assert len(SNIPPETS) >= 8
+
+
+@pytest.mark.parametrize("name", sorted({name for name, _, _ in COMMANDS}))
+def test_commands_are_what_a_shell_understands(name: str) -> None:
+    """Most need cameras, other machines or root: they are not run, but read by a shell."""
+    for document, number, commands in COMMANDS:
+        if document == name:
+            done = subprocess.run(
+                ["bash", "-n"], input=commands, capture_output=True, text=True, check=False, timeout=60
+            )
+            assert done.returncode == 0, f"block {number}: {done.stderr}"
+
+
+def polycast_commands(commands: str) -> list[list[str]]:
+    """Return the arguments of each call of polycast in a block of commands."""
+    found: list[list[str]] = []
+    for line in commands.replace("\\\n", " ").splitlines():
+        lexer = shlex.shlex(line, posix=True, punctuation_chars=True)
+        lexer.whitespace_split = True
+        try:
+            words = list(lexer)
+        except ValueError:  # a quoted text of several lines
+            continue
+        for position, word in enumerate(words):
+            is_first = position == 0 or words[position - 1] in {*ENDS_A_COMMAND, "sudo"} or "=" in words[position - 1]
+            if is_first and re.fullmatch(r"(\S*/)?polycast", word):
+                rest = words[position + 1 :]
+                ends = [index for index, each in enumerate(rest) if each in ENDS_A_COMMAND]
+                found.append(rest[: ends[0]] if ends else rest)
+    return found
+
+
+CALLS = [(name, call) for name, _, commands in COMMANDS for call in polycast_commands(commands)]
+
+
+@pytest.mark.parametrize(("name", "call"), CALLS, ids=[f"{name}-{' '.join(call)}" for name, call in CALLS])
+def test_commands_have_the_options_that_documents_show(name: str, call: list[str]) -> None:
+    parser = PARSERS.get(call[0]) if call else None
+    if parser is not None:
+        parser.parse_args(call[1:])
+    elif call != ["--version"]:
+        make_parser().parse_args(call)
+
+
+def test_calls_are_found() -> None:
+    assert len(CALLS) > 20
+    assert {call[0] for _, call in CALLS if call} >= set(PARSERS) - {"completion", "decrypt", "encrypt"}
 
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
