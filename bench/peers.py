@@ -18,7 +18,7 @@ MEDIAMTX = "MEDIAMTX"
 RTSP_SIMPLE_SERVER = "RTSP_SIMPLE_SERVER"
 
 PREDECESSOR_PROTOCOLS = frozenset({"rtsp", "rtmp"})
-MEDIAMTX_PROTOCOLS = PREDECESSOR_PROTOCOLS | {"srt", "srt-aes"}
+MEDIAMTX_PROTOCOLS = PREDECESSOR_PROTOCOLS | {"srt", "srt-aes", "webrtc"}
 """Their HLS playlists have other names and other links than the viewers of the benchmark follow."""
 
 _MEDIAMTX_SRT = (
@@ -32,6 +32,11 @@ _MEDIAMTX_SETTINGS = {
     ),
     "srt": _MEDIAMTX_SRT,
     "srt-aes": _MEDIAMTX_SRT + f"    srtReadPassphrase: {srt_load.PASSPHRASE}\n",
+    "webrtc": (
+        f"rtspAddress: {HOST}:{{port}}\nrtspTransports: [tcp]\nrtmp: no\nhls: no\nsrt: no\n"
+        f"webrtcAddress: {HOST}:{{second_port}}\nwebrtcLocalUDPAddress: {HOST}:{{rtp}}\n"
+        f"webrtcIPsFromInterfaces: no\nwebrtcAdditionalHosts: [{HOST}]\npaths:\n  all_others:\n"
+    ),
     "rtmp": (f"rtmpAddress: {HOST}:{{port}}\nrtsp: no\nhls: no\nwebrtc: no\nsrt: no\npaths:\n  all_others:\n"),
 }
 

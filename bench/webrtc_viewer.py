@@ -10,11 +10,19 @@ from polycast.net.dtls import DtlsConnection, DtlsIdentity, DtlsState
 from polycast.wire.srtp.profiles import EXPORTER_LABEL, profile_by_openssl_name, split_exported
 from polycast.wire.srtp.session import SrtpReceiver
 from polycast.wire.webrtc.description import Format, parse_description
-from polycast.wire.webrtc.ice import make_credentials
+from polycast.wire.webrtc.ice import is_usable, make_credentials
 from polycast.wire.webrtc.local_description import LocalDescription, LocalMedia
-from polycast.wire.webrtc.stun import AttributeType, Message, MessageType
+from polycast.wire.webrtc.stun import (
+    AttributeType,
+    Message,
+    MessageType,
+    is_stun,
+    parse_message,
+    xor_mapped_address,
+)
 
-HANDSHAKE_LIMIT = 10  # seconds for one datagram of a handshake
+HANDSHAKE_LIMIT = 10  # seconds for a handshake, and for an answer of the signalling
+CHECK_INTERVAL = 0.2  # seconds between connectivity checks until there is an answer
 SRTP_PROFILES = "SRTP_AEAD_AES_128_GCM:SRTP_AES128_CM_SHA1_80"
 
 _OFFERED = Format(
@@ -40,10 +48,11 @@ class Viewer:
         self._answer = parse_description(response.read())
         self._session = response.headers["Location"]
         self.media = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        self.media.settimeout(HANDSHAKE_LIMIT)
-        candidate = next(item for item in self._answer.candidates if item.address == HOST)
+        self.media.settimeout(CHECK_INTERVAL)
+        candidate = next(item for item in self._answer.candidates if item.address == HOST and is_usable(item))
         self.media.connect((HOST, candidate.port))
-        self._dtls = DtlsConnection(identity, self._answer.fingerprint, is_client=True)
+        self._is_dtls_client = self._answer.setup != "active"
+        self._dtls = DtlsConnection(identity, self._answer.fingerprint, is_client=self._is_dtls_client)
 
     def _request(
         self, method: str, target: str, expected: int, body: bytes | str = b"", headers: dict[str, str] | None = None
@@ -73,13 +82,27 @@ class Viewer:
         deadline = time.monotonic() + HANDSHAKE_LIMIT
         while dtls.state is DtlsState.HANDSHAKE and time.monotonic() < deadline:
             self._send()
-            received = self.media.recv(2048)
-            if 20 <= received[0] <= 63:
+            try:
+                received = self.media.recv(2048)
+            except TimeoutError:
+                self.check()
+                continue
+            if is_stun(received):
+                self._answer_check(received)
+            elif 20 <= received[0] <= 63:
                 dtls.receive(received)
         self._send()
         profile = profile_by_openssl_name(dtls.srtp_keys().profile)
-        _, server = split_exported(profile, dtls.export(EXPORTER_LABEL, profile.exported_size))
-        return SrtpReceiver(profile, server)
+        client, server = split_exported(profile, dtls.export(EXPORTER_LABEL, profile.exported_size))
+        return SrtpReceiver(profile, server if self._is_dtls_client else client)
+
+    def _answer_check(self, received: bytes) -> None:
+        """Answer a check of a server that is a full ICE agent, as MediaMTX's is."""
+        message = parse_message(received)
+        if message.type is MessageType.REQUEST:
+            mapped = xor_mapped_address(self.media.getpeername(), message.transaction_id)
+            response = Message(MessageType.SUCCESS, message.transaction_id, (mapped,))
+            self.media.send(response.serialize(self._local.password))
 
     def _send(self) -> None:
         for datagram in self._dtls.data_to_send():

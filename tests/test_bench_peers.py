@@ -45,6 +45,10 @@ def test_both_servers_are_configured(protocol: str, tmp_path: Path) -> None:
     encrypted = mediamtx.configuration(Setup("srt-aes", 5000, 5001, 6000, str(tmp_path)))
     assert "srtAddress: 127.0.0.1:5001\n" in encrypted
     assert SETTINGS["srt-aes"].rpartition("srtReadPassphrase: ")[2] == encrypted.rpartition("srtReadPassphrase: ")[2]
+    # Viewers over WebRTC get the only address that they know.
+    webrtc = mediamtx.configuration(Setup("webrtc", 5000, 5001, 6000, str(tmp_path)))
+    assert "webrtcAddress: 127.0.0.1:5001\nwebrtcLocalUDPAddress: 127.0.0.1:6000\n" in webrtc
+    assert "webrtcAdditionalHosts: [127.0.0.1]\n" in webrtc
     # The settings of the older server are ours.
     file = tmp_path / "server.yml"
     file.write_text(predecessor.configuration(setup))
