@@ -28,7 +28,8 @@ MAXIMUM_RETRANSMISSION_SECONDS: Final = 2.0
 MAXIMUM_TRANSMISSIONS: Final = 7
 """How often one check is sent (RFC 8489 section 6.2.1)."""
 MAXIMUM_ADDRESSES: Final = 16
-"""Addresses from which a lite session answers checks: a peer with several interfaces checks from each."""
+"""Addresses from which a lite session answers checks within `CONSENT_SECONDS`: a peer with several interfaces checks
+from each, and a network may give it others."""
 
 _PRIORITY: Final = 110 << 24 | 0xFFFF << 8 | 255
 """Priority of the peer-reflexive candidate that an outgoing check may reveal (RFC 8445 section 7.1.1)."""
@@ -60,7 +61,8 @@ class LiteAgent:
         self.selected: SocketAddress | None = None
         """Where to send media: the source of the last nominating check or, until then, of the last check."""
         self._is_nominated = False
-        self._addresses: set[SocketAddress] = set()
+        self._addresses: dict[SocketAddress, float] = {}
+        """When a check last came from each."""
         self._last_check = now
 
     def answer(self, message: Message, source: SocketAddress, now: float) -> bytes | None:
@@ -74,10 +76,12 @@ class LiteAgent:
             return self._error(message, 420, "Unknown Attribute", stun.unknown_attributes(message.unknown_attributes))
         if message.attribute(AttributeType.ICE_CONTROLLED) is not None:
             return self._error(message, 487, "Role Conflict")
-        if source not in self._addresses:
+        if source not in self._addresses and len(self._addresses) >= MAXIMUM_ADDRESSES:
+            recent = now - CONSENT_SECONDS
+            self._addresses = {address: time for address, time in self._addresses.items() if time > recent}
             if len(self._addresses) >= MAXIMUM_ADDRESSES:
                 return None
-            self._addresses.add(source)
+        self._addresses[source] = now
         self._last_check = now
         nominates = message.attribute(AttributeType.USE_CANDIDATE) is not None
         if nominates or not self._is_nominated:
