@@ -8,7 +8,6 @@ Without addresses, it reads two synthetic cameras.
 from __future__ import annotations
 
 import argparse
-import collections
 import contextlib
 import threading
 import time
@@ -25,25 +24,6 @@ BALL = (0, 200, 255)
 """Colour of the ball before the synthetic camera: blue, green, red."""
 
 TOLERANCE = 0.02  # seconds: a bit more than half of the time between two pictures
-
-
-class Aligner:
-    """Keeps the last pictures of one camera, and finds the one of a moment."""
-
-    def __init__(self, frames: polycast.Reader[polycast.VideoFrame]) -> None:
-        self._frames = frames
-        self._last: collections.deque[polycast.VideoFrame] = collections.deque(maxlen=60)
-
-    def at(self, moment: float) -> polycast.VideoFrame | None:
-        """Return the picture of a moment (Unix seconds); None if the camera has skipped it."""
-        while not self._last or (self._last[-1].time or 0.0) < moment - TOLERANCE:
-            frame = self._frames.read()
-            if frame is None:
-                return None
-            if frame.time is not None:  # cameras report their clock a few seconds after the start
-                self._last.append(frame)
-        best = min(self._last, key=lambda frame: abs((frame.time or 0.0) - moment))
-        return best if abs((best.time or 0.0) - moment) <= TOLERANCE else None
 
 
 def draw(index: int) -> Image:
@@ -88,22 +68,22 @@ def main() -> None:
     configuration = {"rtspAddress": "127.0.0.1:0"} if options.any_port else None
     with polycast.Server(configuration) as server, contextlib.ExitStack() as stack:
         if options.urls:
-            left, right = (polycast.read(url, buffer=60, timeout=10) for url in options.urls)
+            readers = [polycast.read(url, buffer=60, timeout=10) for url in options.urls]
         else:
-            left, right = (server.read(name, buffer=60, timeout=10) for name in ("left", "right"))
+            readers = [server.read(name, buffer=60, timeout=10) for name in ("left", "right")]
             stack.enter_context(synthetic_stream(server, "left"))
             stack.enter_context(synthetic_stream(server, "right", delay=0.2))
-        other = Aligner(right)
-        width, height = left.size
+        width, height = readers[0].size
+        cameras = stack.enter_context(polycast.together(readers, tolerance=TOLERANCE, timeout=10))
         result = stack.enter_context(server.publish("both", size=(2 * width, height)))
         print(f"result: {server.url('both')}", flush=True)
-        for frame in left:
-            match = other.at(frame.time) if frame.time is not None else None
-            if match is not None and frame.time is not None and match.time is not None:
-                scaled = match.native.reformat(width=width, height=height, format="bgr24").to_ndarray()
-                result.write(np.hstack((frame.image, scaled)), time=frame.time)
+        for left, right in cameras:
+            # Cameras report their clock a few seconds after the start.
+            if left is not None and right is not None and left.time is not None and right.time is not None:
+                scaled = right.native.reformat(width=width, height=height, format="bgr24").to_ndarray()
+                result.write(np.hstack((left.image, scaled)), time=left.time)
                 if result.frames == 1:
-                    print(f"difference: {abs(frame.time - match.time) * 1000:.1f} ms", flush=True)
+                    print(f"difference: {abs(left.time - right.time) * 1000:.1f} ms", flush=True)
             if time.monotonic() > end:
                 break
 

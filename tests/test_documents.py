@@ -54,6 +54,16 @@ def test_configurations_are_valid(name: str, number: int, snippet: str, tmp_path
     assert not loaded.warnings
 
 
+def test_every_page_has_its_place_in_the_site() -> None:
+    """And in the list of pages: `make site` fails otherwise, which takes longer."""
+    navigation = (ROOT / "mkdocs.yml").read_text().partition("\nnav:\n")[2]
+    pages = {path.name for path in (ROOT / "docs").glob("*.md")} | {"api-reference.md"}
+    listed = set(re.findall(r"^ +- (\S+\.md)$", navigation, re.MULTILINE))
+    assert {page for page in listed if not page.startswith("repository/")} == pages
+    contents = (ROOT / "docs" / "README.md").read_text()
+    assert {page for page in pages - {"README.md", "api-reference.md"} if f"]({page})" not in contents} == set()
+
+
 def test_there_are_configurations() -> None:
     assert len(SNIPPETS) >= 8
 
