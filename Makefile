@@ -96,7 +96,7 @@ deb: $(VENV)/.test ## build dist/polycast_*.deb for this Debian or Ubuntu, and i
 home-assistant: $(VENV)/.test ## write dist/home-assistant/polycast, an add-on
 	@$(PYTHON) packaging/home_assistant.py
 
-site: $(VENV)/.site ## build the documentation as a site, dist/site, with every broken link as an error
+site: $(VENV)/.site $(VENV)/.system-packages ## build the documentation as a site, dist/site, with every broken link as an error
 	@NO_MKDOCS_2_WARNING=1 $(PYTHON) -m mkdocs build --quiet
 	@POLYCAST_SITE=dist/site $(PYTHON) -m pytest -q tests/packaging/test_site.py
 	@echo "dist/site/index.html; to look at it with search: $(PYTHON) -m http.server --directory dist/site"

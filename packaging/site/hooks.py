@@ -18,7 +18,7 @@ from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGES = ("CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md", "bench/README.md")
+PAGES = ("README.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md", "bench/README.md")
 LINK = re.compile(r"(\]\()([^)\s]+)(\))")
 METHODS = ("get", "post", "put", "patch", "delete")
 
@@ -50,9 +50,6 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
         path, hash_mark, anchor = target.partition("#")
         if path.startswith("docs/"):
             found = path.removeprefix("docs/")
-        elif path == "README.md":
-            found = "README.md"
-            hash_mark = anchor = ""
         else:
             found = f"repository/{path}" if path in PAGES else f"repository/{path}.txt"
         if (ROOT / path).is_dir():

@@ -5,10 +5,15 @@ from __future__ import annotations
 import json
 import os
 import re
+import threading
+from collections.abc import Iterator
+from functools import partial
 from html.parser import HTMLParser
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+from tests.browser import launch, require_chromium
 
 import polycast
 
@@ -70,3 +75,24 @@ def test_the_reference_of_the_library_has_every_name() -> None:
     text = (SITE / "library.html").read_text()
     for name in set(polycast.__all__) - {"__version__"}:
         assert f"polycast.{name}</code>" in text
+
+
+@pytest.fixture
+def address() -> Iterator[str]:
+    """What any web server for files makes of the site."""
+    handler = partial(SimpleHTTPRequestHandler, directory=str(SITE))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.02,))
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+        server.shutdown()
+        thread.join()
+
+
+async def test_the_search_finds_pages(address: str, tmp_path: Path) -> None:
+    require_chromium()
+    async with launch(tmp_path) as browser:
+        page = await browser.open(f"{address}/index.html?q=firewall")
+        await page.wait_for("document.querySelectorAll('.md-search-result__link').length > 0", 60)
+        links = await page.evaluate("[...document.querySelectorAll('.md-search-result__link')].map(link => link.href)")
+    assert any(link.startswith(f"{address}/ports.html") for link in links)
