@@ -217,12 +217,12 @@ def _periods(database: sqlite3.Connection, path: str, start: int | None, end: in
         periods = _periods_one_by_one(database, path, first, last)
     else:
         periods = []
-        following = [*beginnings[1:], (MAXIMUM_TIME, "")]
+        following = [*beginnings[1:], (last + 1, "")]
         for beginning, next_one in zip(beginnings, following, strict=True):
             row = database.execute(
                 "SELECT end FROM segments WHERE path = ? AND (start, file) < (?, ?) AND joins IS NOT NULL "
-                "AND start <= ? ORDER BY start DESC, file DESC LIMIT 1",
-                (path, *next_one, last),
+                "ORDER BY start DESC, file DESC LIMIT 1",
+                (path, *next_one),
             ).fetchone()
             periods.append(Period(beginning[0], row[0]))
     return [period for period in periods if start is None or period.end > start]
