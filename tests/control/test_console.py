@@ -7,6 +7,7 @@ import io
 import logging
 import math
 import threading
+from types import SimpleNamespace
 from typing import Any
 
 import av
@@ -16,6 +17,7 @@ from tests.control.support import Server, running
 from tests.support.rtp import key_unit, rtp
 from tests.support.waiting import PATIENCE, until
 
+from polycast.cluster.directory import Load, NodeInfo
 from polycast.codecs import nal
 from polycast.control.console import history, log_ring, thumbnails
 from polycast.control.console.history import History, Rings
@@ -297,3 +299,29 @@ async def test_lines_may_come_from_threads_and_are_limited(monkeypatch: pytest.M
         assert len(handlers) == 1
         await server.app.control.stop()
         assert not [each for each in logging.getLogger(logger.name).handlers if isinstance(each, log_ring.LogRing)]
+
+
+async def test_nodes_of_a_cluster_are_listed(monkeypatch: pytest.MonkeyPatch) -> None:
+    load = Load(cpu=0.25, bit_rate=3e6, readers=4, publishers=2)
+    others = {"b": NodeInfo("b", "2", "10.0.0.2:8600", load, is_draining=True)}
+    node = SimpleNamespace(
+        name="a",
+        info=NodeInfo("a", "1", "10.0.0.1:8600"),
+        registry=SimpleNamespace(directory=SimpleNamespace(nodes=others)),
+    )
+    async with running() as server:
+        assert (await server.get("/v1/server/status"))["nodes"] == []
+        with monkeypatch.context() as patched:
+            patched.setattr(server.app.cluster, "node", node)
+            first, second = (await server.get("/v1/server/status"))["nodes"]
+        assert (first["name"], first["isSelf"], first["readers"]) == ("a", True, 0)
+        assert second == {
+            "name": "b",
+            "address": "10.0.0.2:8600",
+            "isSelf": False,
+            "isDraining": True,
+            "cpu": 0.25,
+            "bitRate": 3_000_000,
+            "publishers": 2,
+            "readers": 4,
+        }

@@ -20,6 +20,9 @@ from tests.support.waiting import PATIENCE
 from tests.web.axe import violations
 from tests.web.firefox import firefox
 
+from polycast.app import Application
+from polycast.control.contract import ClusterNode
+
 pytestmark = pytest.mark.interop
 
 PATH = "yard/north"
@@ -384,6 +387,34 @@ async def edits_text(page: Page, file: Path) -> None:
     await click(page, "#save")
     await page.wait_for("!document.querySelector('dialog')")
     assert file.read_text() == old.replace("maxReaders: 5", "maxReaders: 6")
+
+
+async def test_it_shows_the_nodes_of_a_cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    nodes = [
+        ClusterNode(
+            name=name,
+            address="10.0.0.1:8600",
+            is_self=name == "a",
+            is_draining=name == "b",
+            cpu=0.25,
+            bit_rate=3e6,
+            publishers=1,
+            readers=2,
+        )
+        for name in "ab"
+    ]
+    async with running() as server, launch(tmp_path) as browser:
+        page = await browser.open(address(server))
+        await has(page, "Loop lag")
+        assert "Nodes" not in await page.evaluate("document.getElementById('nav').innerText")
+        monkeypatch.setattr(Application, "nodes", nodes)
+        await click(page, "#nav a[href='#/nodes']")
+        await has(page, "2 servers")
+        rows = await page.evaluate("[...document.querySelectorAll('tbody tr')].map((row) => row.innerText)")
+        assert [row.split("\t")[2:4] for row in rows] == [["25.0 %", "3.0 Mbit/s"]] * 2
+        assert ["this one" in rows[0], "draining" in rows[1]] == [True, True]
+        await page.resize(*DESK)
+        await is_usable(page)
 
 
 async def test_it_shows_the_log_and_changes_users(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from polycast.config import LoadedConfiguration, changed_keys
 from polycast.config.dialects.registry import LEGACY, dialect_of
 from polycast.config.schema import Configuration
 from polycast.control.command_check import command_problems
-from polycast.control.contract import StreamAddress
+from polycast.control.contract import ClusterNode, StreamAddress
 from polycast.control.control import Control, ServiceError
 from polycast.control.hooks import Hooks, HookVariables
 from polycast.control.settings import Loader, Settings
@@ -154,6 +154,11 @@ class Application:
             for name, server in self.servers.items()
             if (address := server.kind.address) is not None
         }
+
+    @property
+    def nodes(self) -> Sequence[ClusterNode]:
+        """The nodes of the cluster, this one included; none without a cluster."""
+        return self.cluster.nodes
 
     async def start(self) -> None:
         """Start everything. Raises StartError, after stopping what was started."""

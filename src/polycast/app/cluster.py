@@ -13,6 +13,7 @@ from polycast.cluster.directory import NodeInfo
 from polycast.cluster.key_value import KeyValueRegistry
 from polycast.cluster.node import Node
 from polycast.config.schema import Configuration
+from polycast.control.contract import ClusterNode
 from polycast.errors import PolycastError, missing_packages
 from polycast.hub.hub import Hub
 from polycast.log import Log
@@ -36,6 +37,26 @@ class ClusterMember:
         self._log = log.child("cluster")
         self.node: Node | None = None
         """None without a cluster."""
+
+    @property
+    def nodes(self) -> list[ClusterNode]:
+        """The living nodes, sorted by name; none without a cluster."""
+        if self.node is None:
+            return []
+        known = {**self.node.registry.directory.nodes, self.node.name: self.node.info}
+        return [
+            ClusterNode(
+                name=name,
+                address=info.address,
+                is_self=name == self.node.name,
+                is_draining=info.is_draining,
+                cpu=round(info.load.cpu, 3),
+                bit_rate=round(info.load.bit_rate),
+                publishers=info.load.publishers,
+                readers=info.load.readers,
+            )
+            for name, info in sorted(known.items())
+        ]
 
     async def start(self, configuration: Configuration) -> None:
         """Join the cluster, if there is one. Raises StartError."""

@@ -40,6 +40,19 @@ class StreamAddress(Struct, frozen=True, kw_only=True, rename="camel"):
     is_page: Annotated[bool, Meta(description="Whether it is a web page; else it is for players.")]
 
 
+class ClusterNode(Struct, frozen=True, kw_only=True, rename="camel"):
+    """A node of the cluster that lives."""
+
+    name: str
+    address: Annotated[str, Meta(description="Where the other nodes get streams.")]
+    is_self: Annotated[bool, Meta(description="Whether it is this server.")]
+    is_draining: Annotated[bool, Meta(description="Whether it takes no new publishers and sources.")]
+    cpu: Annotated[float, Meta(description="Share of one core that its event loop uses, 0 to 1.")]
+    bit_rate: Annotated[float, Meta(description="Of everything that its publishers send, bit/s.")]
+    publishers: int
+    readers: int
+
+
 class SessionServer(Protocol):
     """A protocol server, as declared in ``protocols.base.Server``."""
 
@@ -293,6 +306,11 @@ class MediaServer(Protocol):
     @property
     def addresses(self) -> Mapping[str, StreamAddress]:
         """Where streams can be read, by the names of the running servers."""
+        ...
+
+    @property
+    def nodes(self) -> Sequence[ClusterNode]:
+        """The nodes of the cluster, this one included; none without a cluster."""
         ...
 
     @property

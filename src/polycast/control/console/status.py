@@ -16,7 +16,7 @@ from msgspec import Meta, Struct
 from polycast import _version
 from polycast.config.schema import Configuration
 from polycast.control.console.thumbnails import ARE_POSSIBLE
-from polycast.control.contract import MediaServer, SessionServer, StreamAddress
+from polycast.control.contract import ClusterNode, MediaServer, SessionServer, StreamAddress
 from polycast.control.lag import LoopLag
 from polycast.items import Count
 
@@ -73,6 +73,7 @@ class ServerStatus(Struct, frozen=True, kw_only=True, rename="camel"):
     has_thumbnails: Annotated[bool, Meta(description="Whether pictures of streams can be made.")]
     disks: list[DiskItem]
     servers: list[ServerItem]
+    nodes: Annotated[list[ClusterNode], Meta(description="Those of the cluster. Empty without one.")]
     workers: Annotated[list[WorkerItem], Meta(description="Empty for a server that is one process.")]
 
 
@@ -94,6 +95,7 @@ def describe_server(media_server: MediaServer, lag: LoopLag, started: float, pla
         has_thumbnails=ARE_POSSIBLE and not media_server.workers,
         disks=list(_disks(configuration)),
         servers=[_describe(name, collection, media_server) for collection, name in media_server.server_names.items()],
+        nodes=list(media_server.nodes),
         workers=[
             WorkerItem(
                 number=worker.number,

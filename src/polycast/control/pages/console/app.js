@@ -20,7 +20,7 @@ const PAGES = [
   { id: "", name: "Overview", page: overviewPage, outlines: ["M4 13h6V4H4zM14 20h6v-9h-6zM4 20h6v-4H4zM14 4v4h6V4z"] },
   { id: "streams", name: "Streams", page: (context) => (context.argument ? streamPage(context) : streamsPage(context)), outlines: ["M3 6h12v12H3zM15 10l6-3v10l-6-3z"] },
   { id: "sessions", name: "Sessions", page: sessionsPage, outlines: ["M9 11a4 4 0 1 0 0-8 4 4 0 0 0 0 8M2 21c0-4 3-6 7-6s7 2 7 6M16 3.5a4 4 0 0 1 0 7M18 15c3 .5 4 3 4 6"] },
-  { id: "nodes", name: "Nodes", page: nodesPage, isShown: () => Boolean(status?.workers.length), outlines: ["M4 4h16v6H4zM4 14h16v6H4zM8 7h.01M8 17h.01"] },
+  { id: "nodes", name: "Nodes", page: nodesPage, isShown: () => Boolean(status?.workers.length || status?.nodes.length), outlines: ["M4 4h16v6H4zM4 14h16v6H4zM8 7h.01M8 17h.01"] },
   { id: "log", name: "Log", page: logPage, outlines: ["M5 4h14v16H5zM8 8h8M8 12h8M8 16h5"] },
   { id: "configuration", name: "Configuration", page: configurationPage, outlines: ["M4 7h10M18 7h2M4 17h2M10 17h10M16 4.5a2.5 2.5 0 1 1 0 5 2.5 2.5 0 0 1 0-5M8 14.5a2.5 2.5 0 1 1 0 5 2.5 2.5 0 0 1 0-5"] },
   { id: "users", name: "Users", page: usersPage, outlines: ["M15 7a4 4 0 1 1-8 0 4 4 0 0 1 8 0M3 21c0-4 3-7 8-7M18 13l3 1v3c0 2-1.500 3.500-3 4-1.500-.5-3-2-3-4v-3z"] },
