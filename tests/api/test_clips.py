@@ -134,6 +134,8 @@ async def test_clips_in_an_event_loop(tmp_path: Path) -> None:
         await video.write_async(picture(), key=True)
         assert await reader.read_async() is not None
         async with reader.record(tmp_path / "clip.mp4") as clip:
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(clip.wait_async(), 0.01)
             await video.write_async(picture(seed=1), key=True)
             assert await reader.read_async() is not None
         assert len(pictures_of(tmp_path / "clip.mp4")) == 1

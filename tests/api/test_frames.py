@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import pickle
 import signal
@@ -147,6 +148,9 @@ async def test_the_rate_in_an_event_loop() -> None:
     ):
         with pytest.raises(polycast.ReadTimeout):
             await reader.rate_async()
+        waiting = asyncio.ensure_future(reader.rate_async())
+        await asyncio.sleep(0)
+        waiting.cancel()
         for count in range(12):
             await video.write_async(picture(64, 64), time=1000 + count / 25)
         assert await reader.rate_async() == 25

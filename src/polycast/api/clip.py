@@ -77,6 +77,7 @@ class _Output:
         self._has_duration = FILE_FORMATS[file.suffix.lower()] == "fmp4"
         self.finished: Future[tuple[str, ...]] = Future()
         """The names of the files, once they are complete."""
+        self.finished.set_running_or_notify_cancel()  # a task that is cancelled while it waits must not cancel it
         self._error: OSError | PolycastError | None = None
 
     # In the loop

@@ -22,6 +22,7 @@ class RateMeter:
     def __init__(self) -> None:
         self.known: Future[float] = Future()
         """The rate in frames per second, once it is known."""
+        self.known.set_running_or_notify_cancel()  # a task that is cancelled while it waits must not cancel it
         self._first: int | None = None
         self._intervals = 0
 
