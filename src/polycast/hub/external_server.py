@@ -8,10 +8,11 @@ from typing import Final
 
 import msgspec
 
-from polycast.config.authentication import Action, Permission, permits
+from polycast.config.authentication import Permission
 from polycast.config.redact import redact
 from polycast.hub.access_request import AccessRequest
 from polycast.hub.errors import AccessDenied, Denial
+from polycast.hub.exclusions import ExcludingMethod
 
 # Maximum number of concurrent requests; more are queued.
 EXTERNAL_CONCURRENCY: Final = 64
@@ -67,10 +68,8 @@ def _denial(url: str, reason: str, answer: str = "") -> AccessDenied:
     )
 
 
-class HttpMethod:
+class HttpMethod(ExcludingMethod):
     """``authMethod: http``: the server decides about everything except what is excluded."""
-
-    needs_plain = True
 
     def __init__(
         self, server: ExternalServer, url: str, fingerprint: str, exclude: Sequence[Permission], timeout: float
@@ -79,15 +78,8 @@ class HttpMethod:
         self._server = server
         self._url = url
         self._fingerprint = fingerprint
-        self._exclude = exclude
+        super().__init__(exclude)
         self._timeout = timeout
-
-    def is_open(self, action: Action, path: str) -> bool:
-        """Return whether anybody may do this: it is excluded."""
-        return permits(self._exclude, action, path)
-
-    def asks_for_credentials(self, request: AccessRequest) -> bool:
-        return not self.is_open(request.action, request.path)
 
     async def check(self, request: AccessRequest, token: str) -> str:
         """Return the user's name if the client is allowed. Raises AccessDenied."""

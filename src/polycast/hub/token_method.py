@@ -10,6 +10,7 @@ import msgspec
 from polycast.config.authentication import Action, Permission, permits
 from polycast.hub.access_request import AccessRequest
 from polycast.hub.errors import AccessDenied, Denial
+from polycast.hub.exclusions import ExcludingMethod
 from polycast.hub.key_server import KeyServer, KeysUnavailableError
 
 
@@ -20,10 +21,8 @@ class _ClaimedPermission(msgspec.Struct, frozen=True, forbid_unknown_fields=True
     path: str = ""
 
 
-class TokenMethod:
+class TokenMethod(ExcludingMethod):
     """Verifies tokens, and finds permissions in them."""
-
-    needs_plain = True
 
     def __init__(
         self,
@@ -38,17 +37,10 @@ class TokenMethod:
         """``claim`` is the name of the claim with the permissions, ``leeway`` the tolerance of times in seconds."""
         self._keys = keys
         self._claim = claim
-        self._exclude = exclude
+        super().__init__(exclude)
         self._issuer = issuer
         self._audience = audience
         self._leeway = leeway
-
-    def is_open(self, action: Action, path: str) -> bool:
-        """Return whether anybody may do this: it is excluded."""
-        return permits(self._exclude, action, path)
-
-    def asks_for_credentials(self, request: AccessRequest) -> bool:
-        return not self.is_open(request.action, request.path)
 
     async def check(self, request: AccessRequest, token: str) -> str:
         """Return the user's name, which is the subject of the token, if the client is allowed. Raises AccessDenied."""

@@ -30,14 +30,6 @@ class AC3Depacketizer(BaseDepacketizer):
         self._fragments_pts = 0
         self._remaining_fragments = 0
 
-    def on_loss(self) -> None:
-        if self._fragments:
-            self._fragments.clear()
-            self.lost_frames += 1
-
-    def reset(self) -> None:
-        self._fragments.clear()
-
     def depacketize(self, packet: RtpPacket, pts: int) -> Sequence[Frame]:
         data, position, end = packet.data, packet.payload + _HEADER_SIZE, packet.end
         if position >= end:
@@ -47,9 +39,7 @@ class AC3Depacketizer(BaseDepacketizer):
         part = data[position:end]
         if frame_type == _FOLLOWING:
             return self._add_fragment(part, pts, packet.marker)
-        if self._fragments:
-            self._fragments.clear()
-            self.lost_frames += 1
+        self.drop_fragments()
         if frame_type == _COMPLETE:
             return self._frames(ac3.split_frames(part), pts)
         self._fragments.append(part)

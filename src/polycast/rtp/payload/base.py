@@ -100,7 +100,7 @@ class Packetizer(Protocol):
 
 
 class BaseDepacketizer:
-    """Loss detection and error counting. Subclasses write `depacketize`, `on_loss` and `reset`."""
+    """Loss detection and error counting. Subclasses write `depacketize`; `on_loss` and `reset` if they do more."""
 
     def __init__(self) -> None:
         self.errors = 0
@@ -157,9 +157,19 @@ class BaseDepacketizer:
 
     def on_loss(self) -> None:
         """Packets before the next one were lost."""
+        self.drop_fragments()
 
     def reset(self) -> None:
         """Forget the frame in progress."""
+        self._fragments.clear()
+
+    def drop_fragments(self) -> bool:
+        """Drop the frame in progress, whose rest is missing; return whether there was one."""
+        if not self._fragments:
+            return False
+        self._fragments.clear()
+        self.lost_frames += 1
+        return True
 
 
 class FragmentBuffer:

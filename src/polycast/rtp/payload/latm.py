@@ -34,9 +34,6 @@ class LatmDepacketizer(BaseDepacketizer):
         if self._fragments:
             self._damaged = True
 
-    def reset(self) -> None:
-        self._fragments.clear()
-
     def depacketize(self, packet: RtpPacket, pts: int) -> Sequence[Frame]:
         if packet.timestamp != self._timestamp:
             if self._fragments or self._damaged:

@@ -41,13 +41,7 @@ class MPEG4AudioDepacketizer(BaseDepacketizer):
         self._in_adts: bool | None = None
 
     def on_loss(self) -> None:
-        if self._fragments:
-            self.lost_frames += 1
-            self._fragments.clear()
-            self._skipping = True
-
-    def reset(self) -> None:
-        self._fragments.clear()
+        self._skipping |= self.drop_fragments()
 
     def depacketize(self, packet: RtpPacket, pts: int) -> Sequence[Frame]:
         data = packet.data
@@ -58,9 +52,7 @@ class MPEG4AudioDepacketizer(BaseDepacketizer):
         if len(units) == 1 and (units[0].size > room or self._fragments or self._skipping):
             return self._add_fragment(packet, position, units[0].size, pts)
         self._skipping = False
-        if self._fragments:
-            self._fragments.clear()
-            self.lost_frames += 1
+        self.drop_fragments()
         if sum(unit.size for unit in units) > room:
             raise RemoteProtocolError("AAC access unit is cut off")
         frames: list[Frame] = []

@@ -26,14 +26,6 @@ class MPEGAudioDepacketizer(BaseDepacketizer):
         self._fragments_pts = 0
         self._expected_size = 0
 
-    def on_loss(self) -> None:
-        if self._fragments:
-            self._fragments.clear()
-            self.lost_frames += 1
-
-    def reset(self) -> None:
-        self._fragments.clear()
-
     def depacketize(self, packet: RtpPacket, pts: int) -> Sequence[Frame]:
         data, position, end = packet.data, packet.payload + _HEADER_SIZE, packet.end
         if position >= end:
@@ -41,9 +33,7 @@ class MPEGAudioDepacketizer(BaseDepacketizer):
         offset = data[position - 2] << 8 | data[position - 1]
         if offset:
             return self._add_fragment(data[position:end], offset)
-        if self._fragments:
-            self._fragments.clear()
-            self.lost_frames += 1
+        self.drop_fragments()
         frames: list[Frame] = []
         while position < end:
             header = mpeg_audio.parse_frame_header(data[position : position + 4])
