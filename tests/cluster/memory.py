@@ -181,6 +181,8 @@ class MemoryStore:
         await self._ask(lambda: self.network.delete(path, revision))
 
     async def send(self, value: bytes, *, is_farewell: bool) -> None:
+        if self.listener is None:
+            await asyncio.Event().wait()  # the process does not exist any more
         if self.is_cut:
             raise RegistryAway("the connection was lost")
         for other in self.network.stores.values():

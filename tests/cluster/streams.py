@@ -13,7 +13,7 @@ from tests.hub.support import VIDEO
 from tests.support.rtp import rtp
 
 from polycast.cluster import KeyValueRegistry, NodeInfo
-from polycast.cluster.copying import NodeSource
+from polycast.cluster.copying import NodeSource, Owner
 from polycast.cluster.node import Node
 from polycast.config import from_mapping
 from polycast.hub.access import AccessControl
@@ -27,6 +27,7 @@ from polycast.hub.stream import FrameReader, PacketReader, Stream
 from polycast.log import Log
 from polycast.media.frame import Frame
 from polycast.rtp.header import parse_packet
+from polycast.wire.subscription.messages import Start
 
 KEY_INTERVAL = 5
 """Pictures from one key frame to the next."""
@@ -69,14 +70,32 @@ class MediaNode:
             clock=loop.time,
         )
         self.hub.configure(from_mapping({"paths": {"all": path}}).paths)
-        self.copied: list[tuple[str, str, int]] = []
-        """(path, node, revision) of the owners that were accepted."""
+        self.accepted: list[tuple[str, int]] = []
+        """Node and revision of the owners whose streams were accepted."""
         self.is_alive = True
 
     async def _dial(self, factory: Any, address: str) -> Any:
         return await connect(self.network, self.name, factory, address)
 
     async def start(self) -> None:
+        # What the sources of the node accept is noted.
+        make = self.node.source_of
+
+        def source_of(path: Path) -> Any:
+            source = make(path)
+            if isinstance(source, NodeSource):
+                begin = source.begin
+
+                def noted(owner: Owner, start: Start) -> Stream:
+                    stream = begin(owner, start)
+                    self.on_accepted(owner.node, start.revision)
+                    return stream
+
+                source.begin = noted  # type: ignore[method-assign]
+            return source
+
+        self.node.source_of = source_of  # type: ignore[method-assign]
+
         async def listen(address: str) -> None:
             self.network.listeners[self.name] = self.node.server.make_connection
             self.node.server.tick()
@@ -90,8 +109,8 @@ class MediaNode:
         self.store.kill()
         self.network.silence(self.name)
 
-    def source(self, path: str) -> NodeSource | None:
-        return self.node._sources.get(path)
+    def on_accepted(self, owner: str, revision: int) -> None:
+        self.accepted.append((owner, revision))
 
 
 class NumberedPublisher(Publisher):

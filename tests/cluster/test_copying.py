@@ -7,10 +7,16 @@ import itertools
 
 import pytest
 from tests.cluster.memory import Network
-from tests.cluster.streams import MediaNode, NumberedPublisher, Viewer, start
+from tests.cluster.streams import NUMBERS, MediaNode, NumberedPublisher, Viewer, start
 from tests.cluster.virtual import run
+from tests.hub.support import VIDEO
 
+from polycast.config import from_mapping
 from polycast.hub.errors import CannotPublish, NoOnePublishing
+from polycast.hub.path import Path
+from polycast.hub.publisher import Source
+from polycast.hub.stats import Reference
+from polycast.media.frame import Frame
 
 
 def is_complete(pictures: list[tuple[int, int]], number: int) -> bool:
@@ -205,5 +211,70 @@ def test_nodes_with_different_tokens_do_not_copy_from_each_other() -> None:
         await asyncio.sleep(3)
         assert not viewer.sessions
         assert any("the token of the cluster is another one" in line for line in b.log.lines)
+
+    run(main())
+
+
+class Camera(Source):
+    """A source that delivers pictures while it runs."""
+
+    def __init__(self, node: MediaNode, path: Path) -> None:
+        self.node = node
+        self.path = path
+        self.task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        if self.task is None:
+            self.task = asyncio.create_task(self._run())
+
+    async def _run(self) -> None:
+        await asyncio.sleep(0.05)
+        stream = self.path.start_publishing(self, [VIDEO], publishes_packets=False)
+        for number in itertools.count():
+            unit = b"\x65\x88" + NUMBERS.pack(ord(self.node.name), number) + bytes(100)
+            stream.publish_frame(0, Frame((unit,), number * 18_000, number * 18_000, key=True), 0.0)
+            stream.flush()
+            await asyncio.sleep(0.2)
+
+    def stop(self, reason: str) -> None:
+        task, self.task = self.task, None
+        if task is not None:
+            task.cancel()
+            self.path.remove_publisher(self, reason, for_good=True)
+
+    def close_publisher(self, reason: str) -> None:
+        self.stop(reason)
+
+    def reference(self) -> Reference:
+        return Reference("testSource")
+
+
+def test_a_source_runs_on_one_node_and_moves_when_that_dies() -> None:
+    async def main() -> None:
+        network = Network(11)
+        nodes = [MediaNode(network, name) for name in "abc"]
+        cameras = []
+        for node in nodes:
+            node.hub.configure(from_mapping({"paths": {"cam": {"source": "rtsp://camera/"}}}).paths)
+            path = node.hub.paths["cam"]
+            cameras.append(Camera(node, path))
+            await node.start()
+            path.attach_source(cameras[-1])
+        await asyncio.sleep(2)
+        running = [camera for camera in cameras if camera.task is not None]
+        assert len(running) == 1
+        owner = running[0].node
+        others = [node for node in nodes if node is not owner]
+        viewer = Viewer(others[0], "cam")
+        await asyncio.sleep(2)
+        assert {number for number, _ in viewer.pictures} == {ord(owner.name)}
+        running[0].stop("killed")
+        owner.kill()
+        await asyncio.sleep(8)
+        assert [camera.task is not None for camera in cameras].count(True) == 1
+        count = len(viewer.pictures)
+        await asyncio.sleep(2)
+        assert {number for number, _ in viewer.pictures[count:]} <= {ord(node.name) for node in others}
+        assert len(viewer.pictures) > count
 
     run(main())

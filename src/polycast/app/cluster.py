@@ -82,7 +82,10 @@ class ClusterMember:
 
     async def restart(self, old: Configuration, new: Configuration) -> None:
         """Leave the old cluster and join the new one; if that fails, the old one again. Raises StartError."""
+        node = self.node
         await self.stop("the configuration changed")
+        if node is not None:
+            node.start_sources()
         try:
             await self.start(new)
         except StartError:

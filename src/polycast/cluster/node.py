@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import random
 import time
 from collections.abc import Awaitable, Callable
 from typing import Final, NamedTuple
@@ -24,6 +25,8 @@ from polycast.log import Log
 Handler = Callable[[bytes], Awaitable[bytes]]
 """Answers a request of another node."""
 
+SPREAD_SECONDS: Final = 0.5
+"""Within which the nodes start a source that the node which ran it has given up."""
 LEAVE_SECONDS: Final = 2.0
 """For the registry to take note that the node leaves."""
 
@@ -64,6 +67,8 @@ class Node(PathObserver):
         self._log = log
         self._means = _Means(token, placed, dial, clock)
         self._sources: dict[str, NodeSource] = {}
+        self._stopped: set[str] = set()
+        """The paths whose own sources do not run because another node runs them."""
         self._ownership = Ownership(registry, info.instance, loop, log, self._on_lost)
         self.server = SubscriptionServer(
             hub, self, loop, log, token=token, is_owned_elsewhere=self.is_owned_elsewhere, clock=clock
@@ -191,7 +196,25 @@ class Node(PathObserver):
         path = self._hub.paths.get(name)
         if path is not None and not path.is_copy:
             path.log.info("%s", reason)
+            if path.source is not None and path.on_demand is None:
+                self._stopped.add(name)
             path.yield_to_node(reason)
+
+    def _start_later(self) -> None:
+        """Start the sources of paths that no node publishes any more; not all nodes at the same time."""
+        if self._stopped:
+            self._loop.call_later(random.uniform(0.0, SPREAD_SECONDS), self._start_sources)
+
+    def _start_sources(self) -> None:
+        self.start_sources(lambda name: self.registry.directory.owner_of(name) is None)
+
+    def start_sources(self, which: Callable[[str], bool] = lambda name: True) -> None:
+        """Start the sources of this node that were left to another one: all, or those of paths that ``which`` names."""
+        for name in tuple(filter(which, self._stopped)):
+            self._stopped.discard(name)
+            path = self._hub.paths.get(name)
+            if path is not None and path.source is not None:
+                path.source.start()
 
     # Watcher
 
@@ -200,9 +223,12 @@ class Node(PathObserver):
         source = self._sources.get(path)
         if source is not None:
             source.on_claim(claim)
+        if claim is None:
+            self._start_later()
 
     def on_node(self, name: str, info: NodeInfo | None) -> None:
-        pass
+        if info is None:
+            self._start_later()
 
     def on_connection(self, *, is_connected: bool) -> None:
         self._log.info("the registry of the cluster %s", "is connected" if is_connected else "is away")

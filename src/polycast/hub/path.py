@@ -488,8 +488,7 @@ class Path:
             return
         if not self._keep_stream(reason):
             self._end_stream(reason)
-        if publisher is not self.source:
-            publisher.close_publisher(reason)
+        publisher.close_publisher(reason)
         if self.stream is not None:
             self._substitute.continue_copying()
         self._check_unused()
