@@ -71,6 +71,12 @@ player.addEventListener("error", ({ detail }) => {
   await load();
 })();
 """
+_START_DASH = """
+const player = dashjs.MediaPlayer().create();
+player.on("error", ({ error }) => self.troubles.push(`${error.code} ${error.message}`));
+player.updateSettings(%(options)s);
+player.initialize(video, %(address)s, true);
+"""
 _PAGE = """<!doctype html>
 <title>%(name)s</title>
 <video id="video" muted autoplay playsinline width="320" height="180"></video>
@@ -130,6 +136,7 @@ SHAKA = [
     Player("shaka-player", "latest", "dist/shaka-player.compiled.js", _START_SHAKA),
 ]
 PLAYERS = [*HLS_JS, VIDEO_JS, *SHAKA]
+DASH_JS = Player("dashjs", "4", "dist/dash.all.min.js", _START_DASH)
 
 
 def download(player: Player) -> Path:

@@ -14,6 +14,8 @@ from tests.interop.tools import make_certificate
 from tests.protocols.hls.support import BOTH, Fixture, attribute, names, running
 from tests.wire.hls.streams import OPUS, track
 
+from polycast.config import from_mapping
+from polycast.errors import ConfigurationError
 from polycast.media.codec import G711
 from polycast.protocols.hls.remuxer import LINGER_SECONDS
 
@@ -255,3 +257,32 @@ async def test_a_blocked_playlist_of_a_publisher_that_stands_still(tmp_path: Pat
         await it.held("cam", 1)
         it.pass_time(3.1)  # three target durations (draft-pantos-hls-rfc8216bis section 6.2.5.2)
         assert (await waiting).status_code == 503
+
+
+async def test_the_manifest_of_dash() -> None:
+    async with running(dash=True) as it:
+        publisher = it.publish("cam")
+        first = it.soon("/cam/index.mpd")
+        await it.until(lambda: "cam" in it.server.remuxers)
+        publisher.play(4)
+        response = await first
+        assert response.status_code == 200
+        assert response.headers["content-type"] == "application/dash+xml"
+        assert response.headers["cache-control"] == "no-cache"
+        template = attribute(response.text, r'media="([^"]+)"')
+        time = attribute(response.text, r'<S t="([^"]+)"')
+        await it.get("/cam/" + template.replace("$Time$", time))
+        assert "audio" in (await it.get("/cam/index.m3u8")).text, "players of HLS find the sound, too"
+        await it.get("/nothing/index.mpd", 404)
+
+
+async def test_there_is_no_manifest_of_dash_unless_it_is_enabled() -> None:
+    async with running() as it:
+        it.publish("cam")
+        assert (await it.client.get("/cam/index.mpd")).status_code == 301
+        assert not it.server.remuxers
+
+
+def test_dash_needs_another_container() -> None:
+    with pytest.raises(ConfigurationError, match="DASH requires hlsVariant fmp4 or lowLatency"):
+        from_mapping({"dash": True, "hlsVariant": "mpegts"})

@@ -146,6 +146,17 @@ class HlsConfiguration(Section, frozen=True, kw_only=True, rename=yaml_key):
             )
         ),
     ] = ""
+    dash: Annotated[
+        bool,
+        restarts("HLS"),
+        NEW,
+        Meta(
+            description=(
+                "Serve each stream also over DASH: the manifest is 'index.mpd' in the folder of the path, its segments "
+                "are those of HLS. It needs hlsVariant fmp4 or lowLatency. Sound then has segments of its own."
+            )
+        ),
+    ] = False
     http_streams: Annotated[
         bool,
         LIVE,
@@ -165,6 +176,8 @@ class HlsConfiguration(Section, frozen=True, kw_only=True, rename=yaml_key):
     def broken_rules(self, dialect: Dialect) -> Iterator[ConfigurationError]:
         if self.hls and not self.hls_address:
             yield ConfigurationError("'hlsAddress' must be set when HLS is enabled", ("hlsAddress",), ("hls",))
+        if self.dash and self.hls_variant is HlsVariant.MPEGTS:
+            yield ConfigurationError("DASH requires hlsVariant fmp4 or lowLatency", ("dash",), ("hlsVariant",))
         count = self.hls_segment_count
         if self.hls_variant is HlsVariant.LOW_LATENCY:
             if count < MIN_LOW_LATENCY_SEGMENTS:

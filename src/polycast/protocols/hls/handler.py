@@ -66,6 +66,7 @@ from polycast.protocols.http_streams.files import StreamFile
 from polycast.protocols.http_streams.streams import HttpStreams
 from polycast.protocols.pages import POLICY_HEADER, Pages
 from polycast.web import ASSETS_FOLDER, INDEX_PAGE, PLAYER_PAGE, START_PAGE, page, page_with_problem
+from polycast.wire.hls.dash import MANIFEST_NAME
 from polycast.wire.hls.muxer import INDEX_NAME, NOTHING_TO_CARRY, select_tracks
 from polycast.wire.hls.options import Variant
 from polycast.wire.hls.resource import CONTENT_TYPE_PLAYLIST, Refusal, Resource
@@ -167,6 +168,8 @@ class RequestHandler:
         if target.stream_file is not None and self._server.settings.http_streams and method in ("GET", "HEAD"):
             self._run(transaction, self._stream(transaction, target, target.stream_file))
             return None
+        if key is not None and key[0] == MANIFEST_NAME and not self._server.settings.dash:
+            key = None
         if key is not None and (method == "GET" or method == "HEAD"):
             remuxer = self._remuxers.get(target.folder)
             is_cdn = self._is_cdn(transaction, key)
@@ -313,7 +316,7 @@ class RequestHandler:
         request = transaction.request
         remuxer = self._remuxers.get(path_name)
         if remuxer is None:
-            if not key[0].endswith(".m3u8"):
+            if not key[0].endswith((".m3u8", MANIFEST_NAME)):
                 return self._responses.text(404, "there is no such file")
             try:
                 remuxer = await self._server.make_remuxer(path_name, transaction.client)

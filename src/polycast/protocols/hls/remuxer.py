@@ -27,6 +27,7 @@ from polycast.protocols.hls.folder import MuxerFolder
 from polycast.protocols.hls.item import HlsMuxerItem
 from polycast.protocols.hls.sound import ConvertedSound, advice
 from polycast.protocols.hls.target import ResourceKey
+from polycast.wire.hls.dash import MANIFEST_NAME
 from polycast.wire.hls.directives import DeliveryDirectives
 from polycast.wire.hls.muxer import INDEX_NAME, Muxer
 from polycast.wire.hls.numbering import FirstNumbers
@@ -112,6 +113,7 @@ class Remuxer(FrameReader):
             part_duration=float(settings.hls_part_duration),
             segment_maximum_size=int(settings.hls_segment_max_size),
             trusts_capture_times=path.configuration.use_absolute_timestamp,
+            splits_audio=settings.dash,
         )
         self.path = path
         self.key_frame_interval = options.segment_duration
@@ -264,7 +266,9 @@ class Remuxer(FrameReader):
         answer: Resource | Refusal | WaitFor | None
         if isinstance(directives, Refusal):
             return directives
-        if not name.endswith(".m3u8"):
+        if name == MANIFEST_NAME:
+            answer = self._muxer.manifest(WallTime(time.time_ns()))
+        elif not name.endswith(".m3u8"):
             answer = self._muxer.lookup(name) or _NO_FILE
         else:
             answer = self._muxer.index() if name == INDEX_NAME else self._muxer.playlist(name, directives)

@@ -11,7 +11,7 @@ from polycast.wire.hls.directives import NO_DIRECTIVES, DeliveryDirectives, pars
 from polycast.wire.hls.resource import Refusal
 
 _STREAM_FILES: Final = frozenset(StreamFile)
-FILE_SUFFIXES: Final = (".m3u8", ".ts", ".mp4", ".m4s")
+FILE_SUFFIXES: Final = (".m3u8", ".mpd", ".ts", ".mp4", ".m4s")
 
 # Characters of a URL path that are parsed: a path name and a file name are far shorter.
 MAXIMUM_PATH: Final = 2048

@@ -39,6 +39,11 @@ class MediaFiles:
         """Name of the next part."""
         return f"{self._stem}_part{self._parts}.mp4"
 
+    @property
+    def time_prefix(self) -> str:
+        """What precedes the time in the names under which DASH requests segments."""
+        return f"{self._stem}_time"
+
     def segment_name(self, sequence: int) -> str:
         """Return the name of the segment with a media sequence number."""
         return f"{self._stem}_seg{sequence}{self._suffix}"

@@ -12,6 +12,8 @@ from polycast.media.frame import Frame
 from polycast.media.timebase import WallTime
 from polycast.media.track import Track
 from polycast.wire.hls import codecs
+from polycast.wire.hls.dash import CONTENT_TYPE, MANIFEST_NAME, Manifest, Representation, write_manifest
+from polycast.wire.hls.dash_clock import DashClock
 from polycast.wire.hls.directives import NO_DIRECTIVES, DeliveryDirectives, is_available
 from polycast.wire.hls.options import MuxerOptions, Variant
 from polycast.wire.hls.playlist import (
@@ -126,7 +128,6 @@ class Muxer:
         self._options = options
         self._clock = ProgramClock()
         self._renditions = self._arrange(carried)
-        self._main = self._renditions[0]
         self._playlists = {f"{rendition.name}.m3u8": rendition for rendition in self._renditions}
         self._states: dict[int, _TrackState] = {}
         for rendition in self._renditions:
@@ -137,13 +138,18 @@ class Muxer:
         self._timeline = Timeline(rates, self._lead.slot)
         self._cache: dict[str, Resource] = {}
         self._independent_segments = True
+        self._dash = DashClock()
         self.last_frame_time: float | None = None
         """Monotonic time of the last frame."""
+
+    @property
+    def _main(self) -> Rendition:
+        return self._renditions[0]
 
     def _arrange(self, tracks: Sequence[Track]) -> list[Rendition]:
         video = [track for track in tracks if track.codec.kind is Kind.VIDEO]
         audio = [track for track in tracks if track.codec.kind is not Kind.VIDEO]
-        if len(audio) <= 1:
+        if len(audio) <= 1 and not (self._options.splits_audio and video and audio):
             groups = [(MAIN_NAME, [*video, *audio])]
         elif video:
             groups = [(MAIN_NAME, video), *((f"audio{track.index}", [track]) for track in audio)]
@@ -305,12 +311,15 @@ class Muxer:
         return {**found, INDEX_NAME: self.index()}
 
     def lookup(self, name: str) -> Resource | WaitFor | None:
-        """Return the segment, part or init segment with a name; `WaitFor` for the next part."""
+        """Return the segment, part or init segment with a name; `WaitFor` for the next part, or for the next segment
+        by its time."""
         for rendition in self._renditions:
-            found = rendition.files.get(name)
+            found = rendition.files.get(name) or rendition.at_time(name)
             if found is not None:
                 return found
             if self.variant is Variant.LOW_LATENCY and name == rendition.next_part and not self.closed:
+                return self._wait()
+            if rendition.is_next(name) and not self.closed:
                 return self._wait()
         return None
 
@@ -399,6 +408,44 @@ class Muxer:
             text = write_multivariant_playlist(self._describe())
             found = self._cache[INDEX_NAME] = Resource(text, CONTENT_TYPE_PLAYLIST, immutable=False)
         return found
+
+    def manifest(self, published: WallTime) -> Answer:
+        """Return the manifest of DASH, whose audio has renditions of its own (`MuxerOptions.splits_audio`)."""
+        if self.variant is Variant.MPEGTS or not self._options.splits_audio:
+            return Refusal(_NOT_FOUND, "DASH is not enabled")
+        if not all(rendition.has_content for rendition in self._renditions):
+            return self._wait_unless_closed(_FIRST_WAIT)
+        found = self._cache.get(MANIFEST_NAME)
+        if found is None:
+            main = self._main
+            manifest = Manifest(
+                begin=self._dash.begin(main),
+                published=published,
+                starts=self._dash.starts(main),
+                target_duration=main.target_duration,
+                representations=[self._represent(state) for state in self._states.values()],
+            )
+            found = self._cache[MANIFEST_NAME] = Resource(write_manifest(manifest), CONTENT_TYPE, immutable=False)
+        return found
+
+    def _represent(self, state: _TrackState) -> Representation:
+        rendition, codec = state.rendition, state.track.codec
+        rates = rendition.bandwidth()
+        is_video = codec.kind is Kind.VIDEO
+        return Representation(
+            name=rendition.name,
+            is_video=is_video,
+            timescale=rendition.rate,
+            media=rendition.time_template,
+            segments=rendition.segments_with_periods(),
+            codec=codec_string(codec) if state.complete else "",
+            bandwidth=rates[0] if rates is not None else DEFAULT_BANDWIDTH,
+            resolution=resolution(codec) if is_video else None,
+            frame_rate=rendition.frame_rate if is_video else None,
+            language=state.track.language,
+            channels=None if is_video else codecs.channels(codec),
+            sample_rate=None if is_video else codec.clock_rate,
+        )
 
     def _describe(self) -> MultivariantPlaylist:
         complete = [state for state in self._states.values() if state.complete]

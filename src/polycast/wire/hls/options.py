@@ -32,6 +32,8 @@ class MuxerOptions:
     """Seconds; for lowLatency. Raised if the frame rate requires it."""
     trusts_capture_times: bool = False
     """Whether the wall clock is that of the publisher, however far it is off."""
+    splits_audio: bool = False
+    """Whether a single audio track beside video is a rendition of its own, as DASH needs it."""
     segment_maximum_size: int = 50 * 1024 * 1024
     """Bytes of one segment of one rendition. A segment that reaches this size ends early, and the next one may start
     without a key frame; a larger frame is dropped, with all video up to the next key frame."""

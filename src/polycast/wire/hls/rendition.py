@@ -120,6 +120,38 @@ class Rendition:
         return self._next_sequence + 1, self._discontinuity_sequence + discontinuities + 2
 
     @property
+    def time_template(self) -> str:
+        """The name of a segment for DASH, with ``$Time$`` in the place of `Segment.time`: FFmpeg fails with sequence
+        numbers that do not start at 0."""
+        return f"{self._files.time_prefix}$Time$.mp4"
+
+    def is_next(self, name: str) -> bool:
+        """Whether this is such a name of the segment that is not complete yet: FFmpeg requests it."""
+        if not self.segments:
+            return False
+        last = self.segments[-1]
+        return name == self.time_template.replace("$Time$", str(last.time + last.ticks))
+
+    def at_time(self, name: str) -> Resource | None:
+        """Return the segment with such a name."""
+        prefix = self._files.time_prefix
+        if not name.startswith(prefix):
+            return None
+        time = name[len(prefix) :].removesuffix(".mp4")
+        found = (each for each in (*self.segments, *self._retained) if str(each.time) == time)
+        segment = next(found, None)
+        return self.files.get(segment.name) if segment is not None else None
+
+    def segments_with_periods(self) -> list[tuple[int, Segment]]:
+        """Return the listed segments, each with its discontinuity sequence number."""
+        number = self._discontinuity_sequence
+        found = []
+        for segment in self.segments:
+            number += segment.discontinuity
+            found.append((number, segment))
+        return found
+
+    @property
     def open_parts(self) -> int:
         """Number of parts of that segment so far."""
         return len(self._open.parts)
@@ -243,6 +275,7 @@ class Rendition:
                 discontinuity=start.discontinuity,
                 independent=start.independent,
             )
+            listed.time = start.time
         return listed
 
     def _update_initialization(self) -> None:
@@ -266,6 +299,7 @@ class Rendition:
         segment = self._describe(output.start)
         body = output.body if output.body is not None else b"".join(self._open.bodies)
         segment.duration = ticks_to_seconds(output.duration, self.rate)
+        segment.ticks = output.duration
         segment.size = len(body)
         if output.duration:
             self.frame_rate = output.frames * self.rate / output.duration

@@ -56,6 +56,8 @@ class Segment:
         "program_date_time",
         "sequence",
         "size",
+        "ticks",
+        "time",
     )
 
     def __init__(
@@ -88,6 +90,10 @@ class Segment:
         """Whether the publisher paused between the previous segment and this one."""
         self.duration = 0.0
         """Seconds."""
+        self.time = 0
+        """Decoding time of the first frame of the leading track, in its ticks."""
+        self.ticks = 0
+        """Duration in these ticks."""
         self.size = 0
         """Bytes."""
         self.parts: tuple[Part, ...] = ()
