@@ -10,6 +10,7 @@ from typing import Any
 from polycast.control import openapi
 from polycast.control.openapi_parts import Collection
 from polycast.control.v3 import openapi as openapi_v3
+from polycast.playback import openapi as openapi_playback
 from polycast.protocols.registry import server_kinds
 
 
@@ -36,12 +37,13 @@ def text(document: dict[str, Any]) -> str:
 
 
 def main() -> None:
-    """Write ``openapi.json`` and ``openapi-v3.json`` into a directory."""
+    """Write ``openapi.json``, ``openapi-v3.json`` and ``openapi-playback.json`` into a directory."""
     parser = argparse.ArgumentParser(description="Generate the OpenAPI documents.")
     parser.add_argument("directory", type=Path)
     directory = parser.parse_args().directory
     (directory / "openapi.json").write_text(text(document()))
     (directory / "openapi-v3.json").write_text(text(document_of_v3()))
+    (directory / "openapi-playback.json").write_text(text(openapi_playback.build()))
 
 
 if __name__ == "__main__":

@@ -25,6 +25,7 @@ from polycast.playback import requests
 from polycast.playback.downloads import Downloads
 from polycast.playback.hls import RecordedHls
 from polycast.playback.index import Period
+from polycast.playback.openapi import get_document
 from polycast.playback.output import IndexedFile, NothingRecorded, PeriodTooLong, Wanted, fragmented, indexed
 from polycast.playback.pages import ASSETS, get_asset, get_page
 from polycast.playback.periods import Moment, format_seconds
@@ -63,6 +64,7 @@ class Playback:
             "/index.m3u8": hls.playlist,
             "/init.mp4": hls.initialization,
             "/segment.m4s": hls.segment,
+            "/openapi.json": get_document,
             "/": get_page,
             ASSETS: get_asset,
         }
