@@ -64,6 +64,13 @@ def test_every_page_has_its_place_in_the_site() -> None:
     assert {page for page in pages - {"README.md", "api-reference.md"} if f"]({page})" not in contents} == set()
 
 
+def test_the_comparison_has_the_tables_of_the_readme() -> None:
+    readme, comparison = (path.read_text() for path in (ROOT / "README.md", ROOT / "docs" / "comparison.md"))
+    tables = re.findall(r"^\| \| Polycast \|.*\n(?:\|.*\n)+", readme, re.MULTILINE)
+    assert len(tables) == 2
+    assert re.findall(r"^\| \| Polycast \|.*\n(?:\|.*\n)+", comparison, re.MULTILINE) == tables
+
+
 def test_there_are_configurations() -> None:
     assert len(SNIPPETS) >= 8
 
