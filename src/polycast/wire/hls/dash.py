@@ -8,7 +8,7 @@ from typing import Final
 from xml.sax.saxutils import quoteattr
 
 from polycast.media.timebase import WallTime
-from polycast.wire.hls.segment import Segment, format_seconds, format_time
+from polycast.wire.hls.segment import Segment, Span, format_seconds, format_time
 
 MANIFEST_NAME: Final = "index.mpd"
 CONTENT_TYPE: Final = "application/dash+xml"
@@ -24,11 +24,11 @@ class Representation:
     name: str
     is_video: bool
     timescale: int
-    """Ticks per second of `Segment.time`."""
+    """Ticks per second of the spans."""
     media: str
     """Name of a segment, with ``$Time$`` in the place of its time."""
-    segments: Sequence[tuple[int, Segment]]
-    """Complete segments, each with the number of its period, which changes with each discontinuity."""
+    segments: Sequence[tuple[int, Segment, Span]]
+    """Complete segments, each with the number of its period, which changes with each discontinuity, and its place."""
     codec: str
     """Empty while it is not known."""
     bandwidth: int
@@ -57,7 +57,7 @@ class Manifest:
 def write_manifest(manifest: Manifest) -> bytes:
     """Return a dynamic manifest."""
     target = manifest.target_duration
-    depth = sum(segment.duration for _, segment in manifest.representations[0].segments)
+    depth = sum(segment.duration for _, segment, _ in manifest.representations[0].segments)
     attributes = {
         "xmlns": "urn:mpeg:dash:schema:mpd:2011",
         "profiles": "urn:mpeg:dash:profile:isoff-live:2011",
@@ -74,7 +74,7 @@ def write_manifest(manifest: Manifest) -> bytes:
     for period in sorted(manifest.starts):
         lines.append(_tag("Period", {"id": str(period), "start": _duration(manifest.starts[period])}))
         for number, representation in enumerate(manifest.representations):
-            segments = [segment for of, segment in representation.segments if of == period]
+            segments = [(segment, span) for of, segment, span in representation.segments if of == period]
             if segments:
                 lines += _adaptation_set(number, representation, segments)
         lines.append("</Period>")
@@ -83,7 +83,7 @@ def write_manifest(manifest: Manifest) -> bytes:
     return "\n".join(lines).encode()
 
 
-def _adaptation_set(number: int, representation: Representation, segments: Sequence[Segment]) -> list[str]:
+def _adaptation_set(number: int, representation: Representation, segments: Sequence[tuple[Segment, Span]]) -> list[str]:
     kind = "video" if representation.is_video else "audio"
     common = {
         "id": str(number),
@@ -111,11 +111,11 @@ def _adaptation_set(number: int, representation: Representation, segments: Seque
         lines.append(_tag("AudioChannelConfiguration", value, is_empty=True))
     template = {
         "timescale": str(representation.timescale),
-        "initialization": segments[-1].initialization or "",
+        "initialization": segments[-1][0].initialization or "",
         "media": representation.media,
     }
     lines += [_tag("SegmentTemplate", template), "<SegmentTimeline>"]
-    lines += [f'<S t="{segment.time}" d="{segment.ticks}"/>' for segment in segments]
+    lines += [f'<S t="{span.time}" d="{span.duration}"/>' for _, span in segments]
     return [*lines, "</SegmentTimeline>", "</SegmentTemplate>", "</Representation>", "</AdaptationSet>"]
 
 

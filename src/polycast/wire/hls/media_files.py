@@ -7,7 +7,7 @@ from typing import Final
 
 from polycast.wire.hls.options import Variant
 from polycast.wire.hls.resource import CONTENT_TYPE_AUDIO_MP4, CONTENT_TYPE_MP4, CONTENT_TYPE_MPEGTS, Resource
-from polycast.wire.hls.segment import Part
+from polycast.wire.hls.segment import Part, Span
 from polycast.wire.mp4.boxes import box
 
 GAP_NAME: Final = "gap.mp4"
@@ -26,6 +26,8 @@ class MediaFiles:
         """Everything that can be requested, by name."""
         self.initialization: str | None = None
         """Name of the current init segment; None for MPEG-TS, and before the first one."""
+        self.spans: dict[str, Span] = {}
+        """Where the segments are on the timeline, by name."""
         self._stem = stem
         self._suffix = ".ts" if variant is Variant.MPEGTS else ".mp4"
         self._content_type = CONTENT_TYPE_MP4 if has_video else CONTENT_TYPE_AUDIO_MP4
@@ -40,9 +42,19 @@ class MediaFiles:
         return f"{self._stem}_part{self._parts}.mp4"
 
     @property
-    def time_prefix(self) -> str:
-        """What precedes the time in the names under which DASH requests segments."""
-        return f"{self._stem}_time"
+    def time_template(self) -> str:
+        """The name of a segment for DASH, with ``$Time$`` in the place of its time: FFmpeg fails with sequence numbers
+        that do not start at 0."""
+        return f"{self._stem}_time$Time$.mp4"
+
+    def at_time(self, name: str) -> Resource | None:
+        """Return the segment with such a name."""
+        prefix, _, suffix = self.time_template.partition("$Time$")
+        if not name.startswith(prefix) or not name.endswith(suffix):
+            return None
+        time = name[len(prefix) : len(name) - len(suffix)]
+        found = next((other for other, span in self.spans.items() if str(span.time) == time), None)
+        return self.resources[found] if found is not None else None
 
     def segment_name(self, sequence: int) -> str:
         """Return the name of the segment with a media sequence number."""
@@ -61,9 +73,10 @@ class MediaFiles:
         self._add(name, body)
         return name
 
-    def add_segment(self, name: str, body: bytes) -> None:
+    def add_segment(self, name: str, body: bytes, span: Span) -> None:
         """Add a complete segment."""
         self._add(name, body)
+        self.spans[name] = span
 
     def add_gap(self) -> None:
         """Add the file that gaps refer to."""
@@ -73,6 +86,7 @@ class MediaFiles:
         """Remove files; those that do not exist are ignored."""
         for name in names:
             self.resources.pop(name, None)
+            self.spans.pop(name, None)
 
     def remove_parts(self, parts: Iterable[Part]) -> None:
         """Remove parts."""

@@ -314,7 +314,7 @@ class Muxer:
         """Return the segment, part or init segment with a name; `WaitFor` for the next part, or for the next segment
         by its time."""
         for rendition in self._renditions:
-            found = rendition.files.get(name) or rendition.at_time(name)
+            found = rendition.files.get(name) or rendition.media_files.at_time(name)
             if found is not None:
                 return found
             if self.variant is Variant.LOW_LATENCY and name == rendition.next_part and not self.closed:
@@ -436,7 +436,7 @@ class Muxer:
             name=rendition.name,
             is_video=is_video,
             timescale=rendition.rate,
-            media=rendition.time_template,
+            media=rendition.media_files.time_template,
             segments=rendition.segments_with_periods(),
             codec=codec_string(codec) if state.complete else "",
             bandwidth=rates[0] if rates is not None else DEFAULT_BANDWIDTH,

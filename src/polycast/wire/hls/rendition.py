@@ -18,7 +18,7 @@ from polycast.wire.hls.part_target import PartTarget
 from polycast.wire.hls.playlist import MediaPlaylist, RenditionReport, listed_part_segments
 from polycast.wire.hls.program_clock import ProgramClock
 from polycast.wire.hls.resource import Resource
-from polycast.wire.hls.segment import Part, Segment
+from polycast.wire.hls.segment import Part, Segment, Span
 from polycast.wire.hls.segmenter import PartOutput, Segmenter, SegmentOutput, SegmentStart
 
 PAUSE_SECONDS = 0.5
@@ -120,35 +120,24 @@ class Rendition:
         return self._next_sequence + 1, self._discontinuity_sequence + discontinuities + 2
 
     @property
-    def time_template(self) -> str:
-        """The name of a segment for DASH, with ``$Time$`` in the place of `Segment.time`: FFmpeg fails with sequence
-        numbers that do not start at 0."""
-        return f"{self._files.time_prefix}$Time$.mp4"
+    def media_files(self) -> MediaFiles:
+        """The files and their names."""
+        return self._files
 
     def is_next(self, name: str) -> bool:
-        """Whether this is such a name of the segment that is not complete yet: FFmpeg requests it."""
+        """Whether a segment is requested by its time that is not complete yet, as FFmpeg does."""
         if not self.segments:
             return False
-        last = self.segments[-1]
-        return name == self.time_template.replace("$Time$", str(last.time + last.ticks))
+        last = self._files.spans[self.segments[-1].name]
+        return name == self._files.time_template.replace("$Time$", str(last.time + last.duration))
 
-    def at_time(self, name: str) -> Resource | None:
-        """Return the segment with such a name."""
-        prefix = self._files.time_prefix
-        if not name.startswith(prefix):
-            return None
-        time = name[len(prefix) :].removesuffix(".mp4")
-        found = (each for each in (*self.segments, *self._retained) if str(each.time) == time)
-        segment = next(found, None)
-        return self.files.get(segment.name) if segment is not None else None
-
-    def segments_with_periods(self) -> list[tuple[int, Segment]]:
-        """Return the listed segments, each with its discontinuity sequence number."""
+    def segments_with_periods(self) -> list[tuple[int, Segment, Span]]:
+        """Return the listed segments, each with its discontinuity sequence number and its place on the timeline."""
         number = self._discontinuity_sequence
         found = []
         for segment in self.segments:
             number += segment.discontinuity
-            found.append((number, segment))
+            found.append((number, segment, self._files.spans[segment.name]))
         return found
 
     @property
@@ -275,7 +264,6 @@ class Rendition:
                 discontinuity=start.discontinuity,
                 independent=start.independent,
             )
-            listed.time = start.time
         return listed
 
     def _update_initialization(self) -> None:
@@ -299,12 +287,11 @@ class Rendition:
         segment = self._describe(output.start)
         body = output.body if output.body is not None else b"".join(self._open.bodies)
         segment.duration = ticks_to_seconds(output.duration, self.rate)
-        segment.ticks = output.duration
         segment.size = len(body)
         if output.duration:
             self.frame_rate = output.frames * self.rate / output.duration
         segment.parts = tuple(self._open.parts)
-        self._files.add_segment(segment.name, body)
+        self._files.add_segment(segment.name, body, Span(output.start.time, output.duration))
         if self._part_target is not None and not self.segments:
             self._check_first_parts(segment, self._part_target)
             self._files.add_gap()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from typing import NamedTuple
 
 from polycast.media.timebase import NANOSECONDS, WallTime
 
@@ -20,6 +21,14 @@ def format_time(time: WallTime) -> str:
 def format_seconds(duration: float) -> str:
     """Return seconds with up to 5 decimals."""
     return f"{duration:.5f}".rstrip("0").rstrip(".")
+
+
+class Span(NamedTuple):
+    """The place of a segment on the timeline, in ticks of the leading track."""
+
+    time: int
+    """Decoding time of the first frame of this track."""
+    duration: int
 
 
 class Part:
@@ -56,8 +65,6 @@ class Segment:
         "program_date_time",
         "sequence",
         "size",
-        "ticks",
-        "time",
     )
 
     def __init__(
@@ -90,10 +97,6 @@ class Segment:
         """Whether the publisher paused between the previous segment and this one."""
         self.duration = 0.0
         """Seconds."""
-        self.time = 0
-        """Decoding time of the first frame of the leading track, in its ticks."""
-        self.ticks = 0
-        """Duration in these ticks."""
         self.size = 0
         """Bytes."""
         self.parts: tuple[Part, ...] = ()
