@@ -249,6 +249,31 @@ class Camera(Source):
         return Reference("testSource")
 
 
+def test_a_source_moves_when_its_node_is_drained() -> None:
+    async def main() -> None:
+        network = Network(12)
+        nodes = [MediaNode(network, name) for name in "ab"]
+        cameras = []
+        for node in nodes:
+            node.hub.configure(from_mapping({"paths": {"cam": {"source": "rtsp://camera/"}}}).paths)
+            path = node.hub.paths["cam"]
+            cameras.append(Camera(node, path))
+            await node.start()
+            path.attach_source(cameras[-1])
+        await asyncio.sleep(2)
+        first, second = sorted(cameras, key=lambda camera: camera.task is None)
+        assert second.task is None
+        first.node.node.drain(is_draining=True)
+        await asyncio.sleep(3)
+        assert first.task is None
+        assert second.task is not None
+        first.node.node.drain(is_draining=False)
+        await asyncio.sleep(3)
+        assert first.task is None, "it is left where it is"
+
+    run(main())
+
+
 def test_a_source_runs_on_one_node_and_moves_when_that_dies() -> None:
     async def main() -> None:
         network = Network(11)

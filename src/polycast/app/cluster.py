@@ -5,13 +5,16 @@ from __future__ import annotations
 import asyncio
 import secrets
 import socket
+import zlib
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
 from polycast.app.servers import StartError
 from polycast.cluster.directory import NodeInfo
 from polycast.cluster.key_value import KeyValueRegistry
-from polycast.cluster.node import Node
+from polycast.cluster.node import DRAIN, DRAIN_SUBJECT, Node
+from polycast.cluster.registry import NodeUnreachable, RegistryAway
 from polycast.config.schema import Configuration
 from polycast.control.contract import ClusterNode
 from polycast.errors import PolycastError, missing_packages
@@ -25,6 +28,13 @@ if TYPE_CHECKING:
 
 CLUSTER_KEYS: Final = frozenset({"cluster", "clusterCredentials", "clusterToken", "nodeName", "nodeAddress"})
 
+PATHS_SUBJECT: Final = "paths"
+"""Subject of requests for the paths of a node."""
+MAXIMUM_ANSWER: Final = 64 * 1024 * 1024
+"""Bytes of the description of all paths of a node."""
+ANSWER_SECONDS: Final = 2.0
+"""For another node to answer."""
+
 _NATS_PORT: Final = 4222
 
 
@@ -35,6 +45,7 @@ class ClusterMember:
         self._loop = loop
         self._hub = hub
         self._log = log.child("cluster")
+        self._describe: Callable[[], bytes] = lambda: b"[]"
         self.node: Node | None = None
         """None without a cluster."""
 
@@ -66,6 +77,7 @@ class ClusterMember:
             node = await self._make_node(configuration)
         except ModuleNotFoundError as error:
             raise StartError(missing_packages("'cluster'", "nats-py")) from error
+        node.handlers[PATHS_SUBJECT] = self._on_paths
         try:
             await node.start(configuration.node_address)
         except (OSError, PolycastError) as error:
@@ -92,6 +104,41 @@ class ClusterMember:
             await self.start(old)
             raise
 
+    # For the API
+
+    async def drain(self, name: str, *, is_draining: bool) -> bool:
+        """Let a node take no new publishers and sources, or take them again; return whether it has answered."""
+        node = self.node
+        if node is None:
+            return False
+        if name == node.name:
+            node.drain(is_draining=is_draining)
+            return True
+        return await self._ask(node, name, DRAIN_SUBJECT, DRAIN if is_draining else b"no") == b"ok"
+
+    def answer_paths(self, describe: Callable[[], bytes]) -> None:
+        """Set what other nodes get that ask for the paths of this one."""
+        self._describe = describe
+
+    async def paths_elsewhere(self) -> list[tuple[str, bytes]]:
+        """Return what the other nodes answer, by their names."""
+        node = self.node
+        if node is None:
+            return []
+        names = [name for name in sorted(node.registry.directory.nodes) if name != node.name]
+        answers = await asyncio.gather(*(self._ask(node, name, PATHS_SUBJECT, b"") for name in names))
+        return [(name, _decompressed(answer)) for name, answer in zip(names, answers, strict=True) if answer]
+
+    async def _ask(self, node: Node, name: str, subject: str, body: bytes) -> bytes:
+        try:
+            return await node.registry.request(name, subject, body, ANSWER_SECONDS)
+        except (NodeUnreachable, RegistryAway) as error:
+            self._log.info("node '%s' does not answer: %s", name, error)
+            return b""
+
+    async def _on_paths(self, body: bytes) -> bytes:
+        return zlib.compress(self._describe(), level=1)
+
     async def _make_node(self, configuration: Configuration) -> Node:
         store = await asyncio.to_thread(_import_store)
         name = configuration.node_name or await asyncio.to_thread(socket.gethostname)
@@ -108,6 +155,13 @@ class ClusterMember:
             self._log,
             token=configuration.cluster_token.encode(),
         )
+
+
+def _decompressed(answer: bytes) -> bytes:
+    try:
+        return zlib.decompressobj().decompress(answer, MAXIMUM_ANSWER)
+    except zlib.error:
+        return b""
 
 
 def _import_store() -> type[NatsStore]:

@@ -25,6 +25,10 @@ from polycast.log import Log
 Handler = Callable[[bytes], Awaitable[bytes]]
 """Answers a request of another node."""
 
+DRAIN_SUBJECT: Final = "drain"
+DRAIN: Final = b"yes"
+"""Body of a request to drain; any other one ends it."""
+
 SPREAD_SECONDS: Final = 0.5
 """Within which the nodes start a source that the node which ran it has given up."""
 LEAVE_SECONDS: Final = 2.0
@@ -60,7 +64,7 @@ class Node(PathObserver):
         source of a path, or an empty text; it may be this one. ``clock`` returns monotonic seconds."""
         self.registry = registry
         self.info = info
-        self.handlers: dict[str, Handler] = {}
+        self.handlers: dict[str, Handler] = {DRAIN_SUBJECT: self._on_drain}
         """What answers requests of other nodes, by their subject."""
         self._hub = hub
         self._loop = loop
@@ -144,6 +148,27 @@ class Node(PathObserver):
             publishers=len(own),
         )
 
+    # For the API
+
+    async def _on_drain(self, body: bytes) -> bytes:
+        self.drain(is_draining=body == DRAIN)
+        return b"ok"
+
+    def drain(self, *, is_draining: bool) -> None:
+        """Take no new publishers and sources, so that the server can be stopped; or take them again."""
+        if is_draining == self.info.is_draining:
+            return
+        self._log.info("draining: no new publishers and sources" if is_draining else "not draining any more")
+        self.info = msgspec.structs.replace(self.info, is_draining=is_draining)
+        if not is_draining:
+            self._start_later()
+            return
+        for path in self._hub:
+            if path.source is not None and path.on_demand is None and path.name not in self._stopped:
+                self._stopped.add(path.name)
+                path.yield_to_node("the node is draining")
+                path.source.stop("the node is draining")
+
     # OtherNodes
 
     def source_of(self, path: Path) -> Source | None:
@@ -153,6 +178,8 @@ class Node(PathObserver):
         return source
 
     def check_publisher(self, path: Path) -> None:
+        if self.info.is_draining:
+            raise CannotPublish(f"can't publish to path '{path.name}': the server is going to be stopped")
         claim = self.registry.directory.owner_of(path.name)
         if claim is not None and claim.node != self.name and not path.configuration.override_publisher:
             raise CannotPublish(f"someone is already publishing to path '{path.name}'")
@@ -210,7 +237,7 @@ class Node(PathObserver):
 
     def start_sources(self, which: Callable[[str], bool] = lambda name: True) -> None:
         """Start the sources of this node that were left to another one: all, or those of paths that ``which`` names."""
-        for name in tuple(filter(which, self._stopped)):
+        for name in () if self.info.is_draining else tuple(filter(which, self._stopped)):
             self._stopped.discard(name)
             path = self._hub.paths.get(name)
             if path is not None and path.source is not None:

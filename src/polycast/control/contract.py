@@ -173,6 +173,8 @@ class Path(Protocol):
     @property
     def is_closed(self) -> bool: ...
     @property
+    def is_copy(self) -> bool: ...
+    @property
     def publisher(self) -> Participant | None: ...
     @property
     def source(self) -> Source | None: ...
@@ -279,6 +281,22 @@ class WorkerState(Protocol):
     def memory(self) -> int: ...
 
 
+class Cluster(Protocol):
+    """The cluster that the server belongs to (`app.cluster.ClusterMember`)."""
+
+    async def drain(self, name: str, *, is_draining: bool) -> bool:
+        """Let a node take no new publishers and sources, or take them again; return whether it has answered."""
+        ...
+
+    def answer_paths(self, describe: Callable[[], bytes]) -> None:
+        """Set what other nodes get that ask for the paths of this one: a JSON list."""
+        ...
+
+    async def paths_elsewhere(self) -> Sequence[tuple[str, bytes]]:
+        """Return what the other nodes answer, by their names; those that do not answer are omitted."""
+        ...
+
+
 class MediaServer(Protocol):
     """The running application."""
 
@@ -324,6 +342,9 @@ class MediaServer(Protocol):
     def dropped_datagrams(self) -> int:
         """Datagrams that the system did not take."""
         ...
+
+    @property
+    def cluster(self) -> Cluster | None: ...
 
     @property
     def workers(self) -> Sequence[WorkerState]:

@@ -7,6 +7,7 @@ from typing import Final
 
 from polycast.config.dialects.registry import MEDIAMTX
 from polycast.config.dialects.views import view_of
+from polycast.control.contract import ClusterNode
 from polycast.control.openapi_parts import (
     CHANGE,
     Collection,
@@ -34,7 +35,7 @@ _NOT_RUNNING: Final = "Not found. Plain text: the server is not running, so it h
 
 def build(collections: Iterable[Collection]) -> Json:
     """Return the document for an API with these collections of sessions."""
-    paths: Json = {**_configuration_paths(), **_path_paths(), **_recording_paths(), **_other_paths()}
+    paths: Json = {**_configuration_paths(), **_path_paths(), **_node_paths(), **_recording_paths(), **_other_paths()}
     schemas = _schemas()
     for collection in collections:
         types = types_of_collections(
@@ -125,7 +126,9 @@ def _path_paths() -> Json:
         "list the destinations of a path", "Where its stream is forwarded to.", "ForwardDest", {"404"}, _OF_PATH
     )
     return {
-        "/v3/paths/list": {"get": _list("list paths", "The paths that exist, sorted by name.", "Path")},
+        "/v3/paths/list": {
+            "get": _list("list paths", "The paths that exist, sorted by name.", "Path", parameters=[_CLUSTER])
+        },
         "/v3/paths/get/{name}": {
             "get": operation("get a path", "", reference("Path"), {"400", "404"}, parameters=_NAME)
         },
@@ -148,6 +151,27 @@ def _path_paths() -> Json:
                 {"400", "404"},
                 parameters=[*_OF_PATH, _query("id", "", _UUID, is_required=True)],
             )
+        },
+    }
+
+
+def _node_paths() -> Json:
+    missing = {"400", "404"}
+    change = {*missing, "408", "413", "500"}
+    return {
+        "/v3/nodes/list": {"get": _list("list nodes", "The living nodes of the cluster, sorted by name.", "Node")},
+        "/v3/nodes/get/{name}": {"get": operation("get a node", "", reference("Node"), missing, parameters=_NAME)},
+        "/v3/nodes/drain/{name}": {
+            "post": _change(
+                "drain a node",
+                "It takes no new publishers, and its sources move to other nodes. What is published and read goes on.",
+                None,
+                change,
+                _NAME,
+            )
+        },
+        "/v3/nodes/resume/{name}": {
+            "post": _change("end the draining", "The node takes publishers and sources again.", None, change, _NAME)
         },
     }
 
@@ -284,6 +308,8 @@ _MOVEMENT: Final = [
     ),
 ]
 
+_CLUSTER: Final = _query("cluster", "1: the paths of all nodes of the cluster.", {"enum": ["1"]})
+
 _OF_PATH: Final = [_query("path", "", {"type": "string"}, is_required=True)]
 
 
@@ -322,6 +348,7 @@ def _schemas() -> Json:
         "PathConfInput": input_of(view.path_accepted.values(), name),
         "Path": _schema_of(PathFields),
         "ForwardDest": _schema_of(ForwardItem),
+        "Node": _schema_of(ClusterNode),
         "Recording": _schema_of(RecordingFields),
         "Deleted": _schema_of(DeletedFields),
     }

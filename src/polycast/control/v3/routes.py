@@ -21,7 +21,7 @@ from polycast.config.edits import Edit
 from polycast.config.path_schema import PathConfiguration
 from polycast.config.schema import Configuration
 from polycast.config.values import Duration
-from polycast.control.contract import MediaServer, Path, SessionServer, Traffic
+from polycast.control.contract import ClusterNode, MediaServer, Path, SessionServer, Traffic
 from polycast.control.errors import RequestError
 from polycast.control.event_stream import event_response
 from polycast.control.events import EventHub
@@ -29,7 +29,7 @@ from polycast.control.openapi_parts import Collection
 from polycast.control.requests import read_map
 from polycast.control.routing import Endpoint, name_in, routes_of
 from polycast.control.settings import MakeEdit
-from polycast.control.v3 import configuration, movement, openapi, recordings, state
+from polycast.control.v3 import configuration, movement, nodes, openapi, recordings, state
 from polycast.control.v3.answers import checked_id, json_answer, ok, on_http_error, on_request_error, page_of, parsed_id
 from polycast.control.v3.items import InfoFields, PathFields, fields_of
 from polycast.errors import ConfigurationError
@@ -54,6 +54,8 @@ class ApiV3:
         self._events = events
         self._change = change
         self._started = datetime.now(UTC).astimezone()
+        if media_server.cluster is not None:
+            media_server.cluster.answer_paths(lambda: msgspec.json.encode(self._own_paths()))
 
     def application(self) -> Starlette:
         """Return the ASGI application, whose paths begin behind ``/v3``."""
@@ -134,8 +136,28 @@ class ApiV3:
     # Paths and sessions
 
     async def list_paths(self, request: Request) -> Response:
+        if request.query_params.get("cluster") == "1":
+            items = await nodes.paths_of_cluster(self._media_server, self._own_paths())
+            return await page_of(request, items, lambda item: item, fields_of(PathFields))
         paths = sorted(self._media_server.hub, key=lambda path: path.name)
         return await page_of(request, paths, self._describe, fields_of(PathFields))
+
+    def _own_paths(self) -> list[PathFields]:
+        return [self._describe(path) for path in self._media_server.hub if not path.is_copy]
+
+    async def list_nodes(self, request: Request) -> Response:
+        return await page_of(request, self._media_server.nodes, msgspec.to_builtins, fields_of(ClusterNode))
+
+    async def get_node(self, request: Request) -> Response:
+        return json_answer(nodes.find(self._media_server, _name(request)))
+
+    async def drain_node(self, request: Request) -> Response:
+        await nodes.drain(self._media_server, _name(request), is_draining=True)
+        return ok()
+
+    async def resume_node(self, request: Request) -> Response:
+        await nodes.drain(self._media_server, _name(request), is_draining=False)
+        return ok()
 
     async def get_path(self, request: Request) -> Response:
         path = self._media_server.hub.paths.get(_name(request))
@@ -298,6 +320,10 @@ ENDPOINTS: Final = (
     Endpoint("DELETE", "/config/paths/delete/{name:text}", ApiV3.delete_path),
     Endpoint("PUT", "/config/paths", ApiV3.replace_paths),
     Endpoint("GET", "/paths/list", ApiV3.list_paths),
+    Endpoint("GET", "/nodes/list", ApiV3.list_nodes),
+    Endpoint("GET", "/nodes/get/{name:text}", ApiV3.get_node),
+    Endpoint("POST", "/nodes/drain/{name:text}", ApiV3.drain_node),
+    Endpoint("POST", "/nodes/resume/{name:text}", ApiV3.resume_node),
     Endpoint("GET", "/paths/get/{name:text}", ApiV3.get_path),
     Endpoint("POST", "/paths/ptz/{name:text}", ApiV3.move_camera),
     Endpoint("GET", "/paths/forward/list", ApiV3.list_forwards),

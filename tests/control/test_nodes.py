@@ -1,0 +1,86 @@
+"""Two servers of a cluster: each tells of both, of the paths of both, and drains the other."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+from tests.cluster.memory import MemoryStore, Network
+from tests.control.support import Server, running
+from tests.control.test_openapi import complaints
+
+from polycast.app import cluster
+from polycast.app.openapi_document import document_of_v3
+from polycast.hub.errors import CannotPublish
+
+Pair = tuple[Server, Server]
+
+
+@pytest.fixture
+async def servers(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Pair]:
+    network = Network(1)
+    monkeypatch.setattr(cluster, "_import_store", lambda: lambda *_: MemoryStore(network))
+    settings: dict[str, Any] = {
+        "cluster": ["nats://127.0.0.1:1"], "clusterToken": "secret", "nodeAddress": "127.0.0.1:0",
+    }  # fmt: skip
+    async with running(nodeName="a", **settings) as a, running(nodeName="b", **settings) as b:
+        for server in (a, b):
+            await server.until(lambda each=server: len(each.app.nodes) == 2)  # type: ignore[misc]
+        yield a, b
+
+
+async def online(server: Server, path: str) -> bool:
+    found = (await server.get(path))["items"]
+    return any(item["name"] == "cam" and item["online"] for item in found)
+
+
+async def test_nodes_are_listed(servers: Pair) -> None:
+    a, b = servers
+    listed = await b.get("/v3/nodes/list")
+    assert listed["itemCount"] == 2
+    assert [(item["name"], item["isSelf"], item["isDraining"]) for item in listed["items"]] == [
+        ("a", False, False),
+        ("b", True, False),
+    ]
+    assert listed["items"][0]["address"] == a.app.nodes[0].address
+    item = await b.get("/v3/nodes/get/a")
+    assert item["name"] == "a"
+    assert complaints(item, document_of_v3()["components"]["schemas"]["Node"], {}) == []
+    assert (await b.api.get("/v3/nodes/get/z")).status_code == 404
+    assert (await b.post("/v3/nodes/drain/z")).status_code == 404
+
+
+async def test_any_node_lists_the_paths_of_all(servers: Pair) -> None:
+    a, b = servers
+    await a.publisher("cam")
+    await b.until(lambda: b.app.cluster.node.registry.directory.owner_of("cam") is not None)  # type: ignore[union-attr]
+    assert await online(b, "/v3/paths/list?cluster=1")
+    assert not await online(b, "/v3/paths/list")
+    # Once it is read at the other node as well, it is still one path, with the readers of its owner.
+    await b.reader("cam")
+    assert await online(b, "/v3/paths/list")
+    items = [item for item in (await b.get("/v3/paths/list?cluster=1"))["items"] if item["name"] == "cam"]
+    assert [item["source"]["type"] for item in items] == ["rtspSession"]
+
+
+async def test_a_node_that_drains_takes_no_publishers(servers: Pair) -> None:
+    a, b = servers
+    await a.publisher("cam")
+    reader = await a.reader("cam")
+    assert (await b.post("/v3/nodes/drain/a")).status_code == 200
+    assert a.app.nodes[0].is_draining
+    with pytest.raises(CannotPublish, match="the server is going to be stopped"):
+        a.app.hub.path("other").set_publisher(object())  # type: ignore[arg-type]
+    assert await online(a, "/v3/paths/list"), "what is published goes on"
+    await b.until(lambda: b.app.nodes[0].is_draining)
+    assert (await b.post("/v3/nodes/resume/a")).status_code == 200
+    await a.publisher("other")
+    await reader.close()
+
+
+async def test_without_a_cluster_there_are_no_nodes() -> None:
+    async with running() as server:
+        assert (await server.get("/v3/nodes/list"))["items"] == []
+        assert (await server.get("/v3/paths/list?cluster=1"))["items"] == []
+        assert (await server.post("/v3/nodes/drain/a")).status_code == 404
