@@ -74,6 +74,7 @@ def test_the_pictures_of_a_webcam(
     with polycast.read(0, buffer=10, timeout=PATIENCE, size=(320, 240), rate=25) as reader:
         assert reader.size == (320, 240)
         assert reader.rate == 25
+        assert repr(reader) == "<Reader 320x240>"
         frames = [reader.read() for _ in range(5)]
         stand_in.release.set()
     assert stand_in.opened == [("/dev/video0", {"video_size": "320x240", "framerate": "25"})]
@@ -127,7 +128,7 @@ def test_what_a_webcam_cannot_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     with pytest.raises(ValueError, match="without audio"):
         polycast.read("/dev/video0", audio=True)
     with pytest.raises(ValueError, match="size and rate are for webcams"):
-        polycast.read("rtsp://127.0.0.1:1/cam", size=(640, 480))  # type: ignore[call-overload]
+        polycast.read("rtsp://127.0.0.1:1/cam", size=(640, 480))
     file = tmp_path / "camera.avi"
     make_file(file, "mjpeg", "yuvj420p", 1)
     stand_in = StandIn(file)

@@ -53,10 +53,12 @@ class RemoteOptions(ReadOptions, total=False):
 
 
 class RemoteDecodeOptions(DecodeOptions, total=False):
-    """Options of readers of other servers that decode, see `read`."""
+    """Options of readers of other servers, and of webcams given by name, that decode, see `read`."""
 
     transport: Transport
     fingerprint: str
+    size: tuple[int, int] | None
+    rate: float | None
 
 
 class WebcamOptions(WaitingOptions, total=False):

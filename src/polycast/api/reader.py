@@ -259,6 +259,8 @@ class Reader(Generic[FrameType]):
 
     def __repr__(self) -> str:
         names = ", ".join(track.codec_name for track in self.tracks)
+        if not names and self._progress.size is not None:  # a webcam
+            names = "{}x{}".format(*self._progress.size)
         return f"<Reader {'closed' if self.closed else names or 'connecting'}>"
 
     def _fill(self, limit: float | None, deadline: float | None = None) -> bool:
