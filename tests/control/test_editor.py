@@ -83,6 +83,21 @@ async def test_without_persistence_the_file_stays(tmp_path: Path) -> None:
         assert await text(server) == old
 
 
+async def test_what_was_not_written_is_not_forgotten(tmp_path: Path) -> None:
+    file = tmp_path / "polycast.yml"
+    async with running_file(file, TEXT.replace("apiPersist: yes", "apiPersist: no")) as server:
+        assert (await server.get("/v1/config/text"))["isGenerated"] is False
+        await server.changed("/v1/config/paths/edit/cam", {"maxReaders": 5})
+        await server.changed("/v1/config/set", {"apiPersist": True})
+        assert "maxReaders: 3" in file.read_text()
+        found = await server.get("/v1/config/text")
+        assert found["isGenerated"] is True
+        assert "maxReaders: 5" in found["text"], "it is in effect, although the file says something else"
+        assert (await replaced(server, found["text"]))[0] == 200
+        assert file.read_text() == found["text"]
+        assert (await server.get("/v1/config/text"))["isGenerated"] is False
+
+
 async def test_texts_are_checked_by_line(tmp_path: Path) -> None:
     async with running_file(tmp_path / "polycast.yml", TEXT) as server:
         before = server.app.configuration

@@ -98,6 +98,11 @@ class Version:
     """The text that was in effect without being written into the file."""
 
     @property
+    def is_text_generated(self) -> bool:
+        """Whether `text` is made of the settings."""
+        return self.unwritten is None and not self.content
+
+    @property
     def text(self) -> str:
         """The text of the file, with comments if they are known. Raises ConfigurationError for an unknown key."""
         if self.unwritten is not None:
@@ -126,12 +131,14 @@ class _Texts:
         content = b"" if self.is_drifted or len(self.content) > MAXIMUM_KEPT else self.content
         self.versions.append(Version(self._count, time.time(), replaced_by, configuration, content, self.unwritten))
 
-    def set_file(self, content: bytes, digest: str) -> None:
-        """The file has this content, and it is in effect."""
+    def set_file(self, content: bytes, digest: str, edit: AnyEdit | None = None) -> None:
+        """The file has this content: it was loaded, or ``edit`` was written into it."""
+        was_different = self.is_drifted or self.unwritten is not None
         self.content = content
         self.digest = digest
         self.unwritten = None
-        self.is_drifted = False
+        # A single setting that is written leaves out what was not written before.
+        self.is_drifted = was_different and edit is not None and not isinstance(edit, ReplaceAll)
 
     def set_unwritten(self, edit: AnyEdit) -> None:
         """A change is in effect that was not written into the file."""
@@ -195,6 +202,11 @@ class Settings:
         """The last configurations that were replaced, the oldest first."""
         return list(self._texts.versions)
 
+    @property
+    def is_text_generated(self) -> bool:
+        """Whether `text` is made of the settings in effect, since it is that of no file."""
+        return self._texts.unwritten is None and (self.file is None or self._texts.is_drifted)
+
     async def text(self) -> str:
         """Return the running configuration as the text of a file: with comments, if a file or text says the same.
 
@@ -203,7 +215,7 @@ class Settings:
         texts = self._texts
         if texts.unwritten is not None:
             return texts.unwritten
-        if self.file is None or texts.is_drifted:
+        if self.is_text_generated:
             return await asyncio.to_thread(text_of, self.configuration)
         return await asyncio.to_thread(_decoded, texts.content)
 
@@ -254,7 +266,7 @@ class Settings:
                     self.configuration = old
                     self._texts.versions.pop()
                     raise
-                self._texts.set_file(write.content, write.digest)
+                self._texts.set_file(write.content, write.digest, edit)
             else:
                 self._texts.set_unwritten(edit)
             record(old, new)

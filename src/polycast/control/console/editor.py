@@ -57,6 +57,9 @@ class TextItem(Struct, frozen=True, kw_only=True, rename="camel"):
 
     text: str
     digest: Annotated[str, Meta(description="SHA-256 of the text, hexadecimal.")]
+    is_generated: Annotated[
+        bool, Meta(description="Whether it is made of settings, without the comments of the file if there is one.")
+    ]
 
 
 class CheckItem(Struct, frozen=True, kw_only=True, rename="camel"):
@@ -85,7 +88,8 @@ class Editor:
         return json_response(await asyncio.to_thread(_schema, self._settings.configuration))
 
     async def get_text(self, _: Request) -> Response:
-        return json_response(_with_digest(await self._text()))
+        text = await self._text()
+        return json_response(_with_digest(text, is_generated=self._settings.is_text_generated))
 
     async def check_text(self, request: Request) -> Response:
         text = _text_in(await read_map(request))
@@ -113,7 +117,8 @@ class Editor:
 
     async def get_version(self, request: Request) -> Response:
         version = self._version(request)
-        return json_response(_with_digest(await asyncio.to_thread(lambda: version.text)))
+        text = await asyncio.to_thread(lambda: version.text)
+        return json_response(_with_digest(text, is_generated=version.is_text_generated))
 
     async def restore_version(self, request: Request) -> Response:
         number = self._version(request).number
@@ -151,8 +156,8 @@ def _text_in(body: dict[str, Any]) -> str:
     return text
 
 
-def _with_digest(text: str) -> TextItem:
-    return TextItem(text=text, digest=_digest(text))
+def _with_digest(text: str, *, is_generated: bool) -> TextItem:
+    return TextItem(text=text, digest=_digest(text), is_generated=is_generated)
 
 
 def _digest(text: str) -> str:

@@ -14,6 +14,8 @@ import { applyTheme, nextTheme, theme } from "./theme.js";
 import { usersPage } from "./users.js";
 
 const REFRESH_MILLISECONDS = 2000;
+// A server with thousands of paths has more to say: it may spend this share of the time on it, at most.
+const MAXIMUM_SHARE = 0.2;
 
 // Each page is a function of `{ root, argument, status }` that returns `{ title, refresh, leave }`.
 const PAGES = [
@@ -83,6 +85,7 @@ async function show() {
 
 async function refresh(page) {
   clearTimeout(timer);
+  const start = performance.now();
   try {
     if (!document.hidden) {
       status = await get("v1/server/status");
@@ -98,7 +101,8 @@ async function refresh(page) {
     if (error.status === 401 || error.status === 403) return login(error);
     trouble(error.message);
   }
-  if (page === shown) timer = setTimeout(() => refresh(page), REFRESH_MILLISECONDS);
+  const pause = Math.max(REFRESH_MILLISECONDS, (performance.now() - start) / MAXIMUM_SHARE);
+  if (page === shown) timer = setTimeout(() => refresh(page), pause);
 }
 
 function login(error) {

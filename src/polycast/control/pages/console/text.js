@@ -18,8 +18,10 @@ export function textTab({ root }) {
     const isChanged = state.loaded !== null && state.text !== state.loaded.text;
     const lines = new Set(state.problems.map((problem) => problem.line));
     render(numbers, state.text.split("\n").map((_, index) => h("span", { class: lines.has(index + 1) ? "bad" : undefined }, index + 1)));
+    const isMade = state.loaded?.isGenerated && state.hasFile;
     render(
       root,
+      isMade && h("p", { class: "note" }, "Settings were changed without being written into the file. This text is made from those in effect, and lacks the comments of the file: to save it replaces them."),
       h("div", { class: "editor panel" }, numbers, field),
       h(
         "div",
@@ -96,7 +98,8 @@ export function textTab({ root }) {
   field.addEventListener("input", onInput);
   field.addEventListener("scroll", () => (numbers.scrollTop = field.scrollTop));
   return {
-    async refresh() {
+    async refresh({ file }) {
+      state.hasFile = Boolean(file);
       if (state.loaded === null) await load();
     },
   };
