@@ -126,6 +126,8 @@ class Subject:
     """The protocols in which it can be measured; None for all."""
     records: bool = True
     """Whether it can record."""
+    workers: int = 1
+    """How many processes it has."""
 
 
 @dataclass
@@ -260,12 +262,18 @@ def running_server(subject: Subject, protocol: str = "rtsp", recording: str = ""
         }
         # Where it is set, every start compiles the server anew, which no installed server does.
         environment.pop("PYTHONDONTWRITEBYTECODE", None)
-        with Server(argv, port, Path(directory) / "server.log", environment) as server:
+        log = Path(directory) / "server.log"
+        with Server(argv, port, log, environment, subject.workers) as server:
             yield server, port
 
 
-def own_server() -> Subject:
-    return Subject("polycast", [sys.executable, "-m", "polycast", "{config}"])
+def own_server(workers: int = 1) -> Subject:
+    """This project's server, with so many processes."""
+    command = [sys.executable, "-m", "polycast", "{config}"]
+    if workers == 1:
+        return Subject("polycast", command)
+    name = f"polycast, {workers} workers"
+    return Subject(name, command, environment={"RTSP_WORKERS": str(workers)}, workers=workers)
 
 
 def _measure_window(

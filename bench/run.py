@@ -53,7 +53,7 @@ def main() -> int:
         QUICK_IDLE_RUNS if options.quick else IDLE_RUNS,
         max(1, options.repeat),
     )
-    subjects = [own_server()]
+    subjects = [own_server(count) for count in options.workers]
     if options.server:
         subjects[0].command = shlex.split(options.server)
     if options.peer:
@@ -165,6 +165,14 @@ def _parse_arguments() -> argparse.Namespace:
     parser.add_argument("--duration", type=float, metavar="SECONDS", help="length of each measured window")
     parser.add_argument(
         "--repeat", type=int, default=1, metavar="TIMES", help="measure so often and report the median run"
+    )
+    parser.add_argument(
+        "--workers",
+        type=lambda text: [int(count) for count in text.split(",")],
+        default=[1],
+        metavar="COUNTS",
+        help="numbers of processes to measure this server with, comma-separated: 1,2,4 (default: 1). "
+        "With two cores more than processes, each has its own; otherwise, all share one",
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all results to a file")
     parser.add_argument("--server", metavar="COMMAND", help="the server's command; {config} is its configuration")

@@ -13,6 +13,7 @@ from pathlib import Path
 HOST = "127.0.0.1"
 START_LIMIT = 20.0  # seconds until the port must accept a connection
 STOP_LIMIT = 5.0  # seconds between SIGTERM and SIGKILL
+SETTLE_SECONDS = 1.0  # between the first listener of the last worker and its last one
 CONNECT_INTERVAL = 0.001  # seconds between two attempts to connect
 LOG_TAIL = 600  # characters of a server's output shown when it fails
 
@@ -34,7 +35,11 @@ class ServerError(Exception):
 class Server:
     """A server process, pinned to the server core; use it as a context manager."""
 
-    def __init__(self, argv: Sequence[str], port: int, log_path: Path, environment: Mapping[str, str]) -> None:
+    def __init__(
+        self, argv: Sequence[str], port: int, log_path: Path, environment: Mapping[str, str], workers: int = 1
+    ) -> None:
+        """`workers`: how many processes share its ports; it is ready when all of them listen."""
+        self._workers = workers
         self._argv = list(argv)
         self._port = port
         self._log_path = log_path
@@ -58,7 +63,7 @@ class Server:
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 env=self._environment,
-                preexec_fn=lambda: settle_process(SERVER_CORE),
+                preexec_fn=lambda: settle_process(*cores_of(self._workers)),
             )
         try:
             self._wait_for_port(started)
@@ -75,7 +80,11 @@ class Server:
             self.check()
             with contextlib.suppress(OSError), socket.create_connection((HOST, self._port), timeout=START_LIMIT):
                 self.start_seconds = time.monotonic() - started
-                return
+                log = self._log_path.read_text(errors="replace")
+                numbers = range(1, self._workers + 1)
+                if self._workers == 1 or all(f"[worker {number}] [" in log for number in numbers):
+                    time.sleep(SETTLE_SECONDS if self._workers > 1 else 0)
+                    return
             time.sleep(CONNECT_INTERVAL)
         raise ServerError(f"port {self._port} did not open within {START_LIMIT:.0f} s: {self._log_tail()}")
 
@@ -99,10 +108,15 @@ class Server:
         return self._log_path.read_text(errors="replace")[-LOG_TAIL:].strip() or "(no output)"
 
 
-def settle_process(core: int) -> None:
-    """Runs in a new process: pin it to a core, and let the kernel end it together with its parent."""
+def cores_of(workers: int) -> list[int]:
+    """The cores of a server: one per process, if the load generators still have theirs; else one for all."""
+    return _ALLOWED_CORES[:workers] if len(_ALLOWED_CORES) >= workers + 2 else [SERVER_CORE]
+
+
+def settle_process(*cores: int) -> None:
+    """Runs in a new process: pin it to its cores, and let the kernel end it together with its parent."""
     _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    os.sched_setaffinity(0, {core})
+    os.sched_setaffinity(0, set(cores))
 
 
 def cpu_seconds(pid: int) -> float:

@@ -47,7 +47,7 @@ ALLOWED: dict[str, set[str]] = {
     "slates": {"hub", "wire", "codecs", "media", "config", *LEAVES},
     "demo": {"hub", "codecs", "media", *LEAVES},
 }
-"""What each layer may import besides itself. Those that are not listed (app, cli, api) put the layers together."""
+"""What each layer may import besides itself. Those that are not listed (app, workers, cli, api) put them together."""
 
 NO_INPUT_OUTPUT = {"asyncio", "socket", "select", "selectors", "ssl", "time", "random", "secrets", "os", "logging",
                    "threading", "subprocess", "uvloop"}  # fmt: skip
@@ -58,7 +58,7 @@ PROTOCOL_NAMES = re.compile(r"rtsp(?!-simple-server)|rtmp|hls|webrtc|srt", re.IG
 OF_THE_NETWORK = ("polycast.wire.http.", "polycast.wire.pcapng", "polycast.wire.proxy_protocol")
 """Engines of protocols and formats that carry no streams, which the network and the control services may know."""
 NAMELESS_LAYERS = ("hub", "control", "cluster")
-ASSEMBLING_LAYERS = ("config", "app", "cli", "api")
+ASSEMBLING_LAYERS = ("config", "app", "cli", "api", "workers")
 NAMING_MODULES = {
     "app/application.py",
     "app/codec_document.py",

@@ -6,15 +6,15 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from polycast._version import __version__
 from polycast.app.cluster import CLUSTER_KEYS, ClusterMember
 from polycast.app.inputs import Inputs
+from polycast.app.introduction import addresses_of, introduce, new_command_problems
+from polycast.app.logging import LOG_KEYS, configure_log
 from polycast.app.prepare import asks_other_servers, import_for, load_pages
 from polycast.app.servers import Servers, StartError
+from polycast.app.workers import WHEN_TAKEN
 from polycast.config import LoadedConfiguration, changed_keys
-from polycast.config.dialects.registry import LEGACY, dialect_of
 from polycast.config.schema import Configuration
-from polycast.control.command_check import command_problems
 from polycast.control.contract import ClusterNode, StreamAddress
 from polycast.control.control import Control, ServiceError
 from polycast.control.hooks import Hooks, HookVariables
@@ -22,12 +22,13 @@ from polycast.control.settings import Loader, Settings
 from polycast.errors import ConfigurationError
 from polycast.hub.access import AccessControl, AuthenticateCallback
 from polycast.hub.hub import Hub
+from polycast.hub.other_workers import OtherWorkers
 from polycast.items import MetricBlock
 from polycast.log import Log, LogOutput
 from polycast.net.http_client import HttpClient
 from polycast.net.packet_dump import packet_dumps_of
 from polycast.net.udp import drops_of
-from polycast.protocols.base import Server, ServerContext
+from polycast.protocols.base import Server, ServerContext, Workers
 from polycast.protocols.forward_loops import LoopCheck
 from polycast.protocols.forwarding import Forwarding
 from polycast.protocols.registry import server_kinds
@@ -41,8 +42,6 @@ if TYPE_CHECKING:
     from polycast.control.traffic import Traffic
 
 __all__ = ["Application", "StartError"]
-
-LOG_KEYS = frozenset({"logLevel", "logDestinations", "logStructured", "logFile", "sysLogPrefix"})
 
 # Seconds between two samples of the streams' bit rates.
 RATE_SAMPLE_SECONDS = 1.0
@@ -60,8 +59,13 @@ class Application:
         authenticate: AuthenticateCallback | None = None,
         demo_path: str | None = None,
         loader: Loader | None = None,
+        workers: Workers | None = None,
+        other_workers: OtherWorkers | None = None,
     ) -> None:
-        """``loader`` reloads the configuration when its file changes; by default, it only reads the file."""
+        """``loader`` reloads the configuration when its file changes; by default, it only reads the file.
+
+        ``workers`` and ``other_workers``: if the process is one of several.
+        """
         loop = asyncio.get_running_loop()
         self._loaded = loaded
         self.log = log if log is not None else Log()
@@ -77,6 +81,7 @@ class Application:
             make_source=self._inputs.source_of,
             make_fallback=self._inputs.fallback_of,
             make_slate=self._inputs.slate_of,
+            other_workers=other_workers,
         )
         self._inputs.cluster = ClusterMember(loop, self.hub, self.log)
         self._hooks = Hooks(
@@ -89,7 +94,7 @@ class Application:
         self.forwarding = Forwarding(LoopCheck(self.hub, self._ports).forwarded_again)
         self.recorder = Recorder(loop, self.log, self.hub.observers, lambda: self.configuration)
         self.hub.observers += (self._hooks, self.recorder, self.forwarding)
-        self._servers = Servers(server_kinds(), ServerContext(loop, self.hub, self.log, self._hooks))
+        self._servers = Servers(server_kinds(), ServerContext(loop, self.hub, self.log, self._hooks, workers))
         self.control = Control(self)
         self._timer: asyncio.TimerHandle | None = None
 
@@ -139,21 +144,17 @@ class Application:
         self.hub.observers.append(traffic)
         return traffic
 
+    async def refresh_keys(self) -> None:
+        """Fetch the keys of tokens again."""
+        await self.hub.access.refresh_keys()
+
     async def refresh(self) -> None:
         """Do nothing: everything is known."""
 
     @property
     def addresses(self) -> Mapping[str, StreamAddress]:
         """Where streams can be read, by the names of the running servers."""
-        return {
-            name: StreamAddress(
-                scheme=address.scheme(self.configuration),
-                port=server.ports[server.kind.listeners[0].key],
-                is_page=address.is_page,
-            )
-            for name, server in self.servers.items()
-            if (address := server.kind.address) is not None
-        }
+        return addresses_of(self.servers, self.configuration)
 
     @property
     def nodes(self) -> Sequence[ClusterNode]:
@@ -180,26 +181,13 @@ class Application:
         asyncio.get_running_loop().run_in_executor(None, load_pages, self.configuration)
 
     async def _introduce(self) -> None:
-        """Open the log, and write what a user should know first."""
-        await self._configure_log(self.configuration)
-        self.log.info("polycast v%s", __version__)
-        if self._loaded.source_path is not None:
-            self.log.info("configuration loaded from %s%s", self._loaded.source_path, self._dialect_in_words())
-        problems = await asyncio.to_thread(lambda: list(command_problems(self.configuration)))
-        for warning in (*self._loaded.warnings, *problems):
-            self.log.warning("%s", warning)
+        await introduce(self._loaded, self.log, self._log_output)
 
     async def _prepare_inputs(self) -> None:
         try:
             await asyncio.to_thread(self._inputs.prepare, self.configuration)
         except ConfigurationError as error:
             raise StartError(str(error)) from error
-
-    def _dialect_in_words(self) -> str:
-        """Return the dialect of the file for the log, if neither its name nor the default tells it."""
-        dialect, path = dialect_of(self.configuration.dialect), self._loaded.source_path
-        is_told = dialect is LEGACY or (path is not None and path.name == dialect.file)
-        return "" if is_told else f" (dialect: {dialect.name})"
 
     async def reload(self, configuration: Configuration) -> None:
         """Apply a new configuration: only what it changes is restarted.
@@ -212,12 +200,14 @@ class Application:
     async def _apply(self, new: Configuration) -> None:
         old = self.configuration
         changed = changed_keys(old, new)
+        if "workers" in changed:
+            self.log.warning(WHEN_TAKEN)
         await asyncio.to_thread(import_for, new)
         await asyncio.to_thread(load_pages, new)
         await asyncio.to_thread(self._inputs.prepare, new)
         changes_log = changed & LOG_KEYS
         if changes_log:
-            await self._configure_log(new)
+            await configure_log(self._log_output, new)
         try:
             restarted = await self._servers.restart(old, new, changed)
             try:
@@ -227,7 +217,7 @@ class Application:
                 raise StartError(str(error)) from error
         except StartError:
             if changes_log:
-                await self._configure_log(old)
+                await configure_log(self._log_output, old)
             raise
         if changed & CLUSTER_KEYS:
             await self.cluster.restart(old, new)
@@ -236,7 +226,7 @@ class Application:
         if changed & {"authMethod", "authJWTJWKS", "authJWTJWKSFingerprint"}:
             self.hub.access.prefetch()
         self.hub.configure(new.paths, packet_sizes_for(new.udp_max_payload_size))
-        for problem in await asyncio.to_thread(_new_command_problems, old, new):
+        for problem in await asyncio.to_thread(new_command_problems, old, new):
             self.log.warning("%s", problem)
         for server in self.servers.values():
             server.apply(new)
@@ -278,33 +268,9 @@ class Application:
             server.ports[listener.key] if server is not None else parse_address(listener.address(self.configuration))[1]
         )
 
-    async def _configure_log(self, configuration: Configuration) -> None:
-        output = self._log_output
-        if output is None:
-            return
-        destinations = [destination.value for destination in configuration.log_destinations]
-        try:
-            opened = await asyncio.to_thread(
-                output.open,
-                destinations,
-                configuration.log_file,
-                structured=configuration.log_structured,
-                tag=configuration.sys_log_prefix,
-            )
-        except OSError as error:
-            raise StartError(f"the log cannot be opened: {error}") from error
-        replaced = output.use(configuration.log_level.value, opened)
-        await asyncio.to_thread(replaced.close)
-
     def _sample_rates(self) -> None:
         self._timer = asyncio.get_running_loop().call_later(RATE_SAMPLE_SECONDS, self._sample_rates)
         now = asyncio.get_running_loop().time()
         for path in self.hub:
             if path.stream is not None:
                 path.stream.meter.sample(path.stream.bytes_received, now)
-
-
-def _new_command_problems(old: Configuration, new: Configuration) -> list[str]:
-    """Return the problems with commands that the old configuration did not have. Looks for programs on disks."""
-    known = set(command_problems(old))
-    return [problem for problem in command_problems(new) if problem not in known]

@@ -9,7 +9,7 @@ from typing import Final
 
 from polycast.config.schema import Configuration
 from polycast.errors import PolycastError
-from polycast.net.listen import open_tcp_listener, open_udp_socket
+from polycast.net.listen import open_tcp_listener, open_udp_socket, port_sharing
 from polycast.protocols.base import Server, ServerContext, ServerKind
 from polycast.protocols.listening import shared_port
 from polycast.security.addresses import parse_address
@@ -31,7 +31,7 @@ class Servers:
 
     async def start(self, configuration: Configuration) -> None:
         """Start all enabled servers. Raises StartError; those that were started keep running."""
-        _check_ports(configuration)
+        check_ports(configuration)
         for kind in self._kinds:
             await self._start(kind, configuration)
 
@@ -50,7 +50,7 @@ class Servers:
             for kind in self._kinds
             if changed & kind.restart_keys or (kind.name not in self.running and kind.is_enabled(new))
         ]
-        _check_ports(new)
+        check_ports(new)
         await self._check_addresses(restarted, new, changed)
         self._check_packages(new)
         await self._stop(restarted)
@@ -88,7 +88,7 @@ class Servers:
             await server.start()
         except (OSError, ssl.SSLError) as error:
             await server.stop("the server could not be started")
-            raise _start_error(kind, configuration, error) from error
+            raise start_error(kind, configuration, error) from error
         self.running[kind.name] = server
 
     def _check_packages(self, new: Configuration) -> None:
@@ -100,6 +100,7 @@ class Servers:
 
     async def _check_addresses(self, kinds: list[ServerKind], new: Configuration, changed: Set[str]) -> None:
         """Try new addresses before anything is stopped: a port in use must not disconnect anyone."""
+        is_shared = port_sharing.get(self._context.loop)
         own_ports = {port for server in self.running.values() for port in server.ports.values()}
         for kind in kinds:
             if not kind.is_enabled(new):
@@ -108,23 +109,23 @@ class Servers:
                 if listener.key not in changed or not listener.is_used(new):
                     continue
                 host, port = parse_address(listener.address(new))
-                if not port or port in own_ports:
-                    continue
+                if not port or port in own_ports or (is_shared and not listener.worker_step):
+                    continue  # the supervisor of the workers has tried shared ones
                 open_socket = open_udp_socket if listener.is_datagram else open_tcp_listener
                 try:
                     (await asyncio.to_thread(open_socket, host, port)).close()
                 except OSError as error:
-                    raise _start_error(kind, new, error) from error
+                    raise start_error(kind, new, error) from error
 
 
-def _check_ports(configuration: Configuration) -> None:
+def check_ports(configuration: Configuration) -> None:
     """Name two settings with the same port before the system says that it is in use, without saying by what."""
     conflict = shared_port(configuration)
     if conflict:
         raise StartError(conflict)
 
 
-def _start_error(kind: ServerKind, configuration: Configuration, error: OSError | ssl.SSLError) -> StartError:
+def start_error(kind: ServerKind, configuration: Configuration, error: OSError | ssl.SSLError) -> StartError:
     """Return the error for the user, with the setting of the address concerned."""
     text = str(error.strerror or error)
     for listener in kind.listeners:

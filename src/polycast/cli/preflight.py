@@ -14,6 +14,8 @@ from pathlib import Path
 
 import msgspec
 
+from polycast.app.servers import StartError
+from polycast.app.workers import check_workers, worker_count
 from polycast.config import LogDestination
 from polycast.config.dialects.registry import dialect_of
 from polycast.config.schema import Configuration
@@ -40,6 +42,7 @@ class Finding(msgspec.Struct, frozen=True):
 def preflight(configuration: Configuration, file: Path | None = None) -> list[Finding]:
     """Check everything that the configuration refers to; ``file`` is the file it was loaded from."""
     return [
+        *_workers(configuration),
         *_packages(configuration),
         *_certificates(configuration),
         *_ports(configuration),
@@ -47,6 +50,14 @@ def preflight(configuration: Configuration, file: Path | None = None) -> list[Fi
         *_slates(configuration),
         *(Finding(problem, is_error=False) for problem in command_problems(configuration)),
     ]
+
+
+def _workers(configuration: Configuration) -> Iterator[Finding]:
+    try:
+        if worker_count(configuration) > 1:
+            check_workers(configuration)
+    except StartError as error:
+        yield Finding(str(error), is_error=True)
 
 
 def _packages(configuration: Configuration) -> Iterator[Finding]:

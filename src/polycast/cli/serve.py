@@ -11,8 +11,10 @@ import signal
 import sys
 import threading
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from polycast.app.application import Application
+from polycast.app.workers import worker_count
 from polycast.config import LoadedConfiguration
 from polycast.control.settings import ChangeSource
 from polycast.demo import DEMO_PATH
@@ -21,6 +23,9 @@ from polycast.log import Log, LogOutput
 from polycast.net.coalescing import coalesce_reads
 from polycast.net.loop import new_event_loop
 from polycast.service.notify import ServiceManager
+
+if TYPE_CHECKING:
+    from polycast.workers.supervisor import Supervisor
 
 # Allocations between two runs of the garbage collector's youngest generation. Packets are freed by reference counting;
 # with the default of 700, it would only examine the remaining ones again and again.
@@ -50,10 +55,10 @@ async def _serve(loaded: LoadedConfiguration, loader: Callable[[], LoadedConfigu
     _on_signals(stop, log)
     service_manager = ServiceManager.from_environment(os.environ)
     service_manager.start_watchdog()
-    application = Application(loaded, log=log, log_output=output, demo_path=DEMO_PATH if demo else None, loader=loader)
     started = asyncio.Event()
-    _reload_on_signal(application, service_manager, started)
     try:
+        application = _make(loaded, loader, log, output, demo=demo)
+        _reload_on_signal(application, service_manager, started)
         await application.start()
     except PolycastError as error:
         if logger.handlers:
@@ -79,7 +84,20 @@ async def _serve(loaded: LoadedConfiguration, loader: Callable[[], LoadedConfigu
     return 0
 
 
-def demo_addresses(application: Application) -> list[str]:
+def _make(
+    loaded: LoadedConfiguration, loader: Callable[[], LoadedConfiguration], log: Log, output: LogOutput, *, demo: bool
+) -> Application | Supervisor:
+    """Return the server, with one process or several. Raises StartError."""
+    demo_path = DEMO_PATH if demo else None
+    count = worker_count(loaded.configuration)
+    if count == 1:
+        return Application(loaded, log=log, log_output=output, demo_path=demo_path, loader=loader)
+    from polycast.workers.supervisor import Supervisor
+
+    return Supervisor(loaded, count, log=log, log_output=output, demo_path=demo_path, loader=loader)
+
+
+def demo_addresses(application: Application | Supervisor) -> list[str]:
     """Return a line for each address of the demo stream on the running servers, pages first."""
     lines: list[str] = []
     for is_page, where in ((True, "in a browser"), (False, "in VLC, FFmpeg...")):
@@ -125,7 +143,9 @@ def _on_signals(stop: asyncio.Event, log: Log) -> None:
             signal.signal(number, lambda *_: loop.call_soon_threadsafe(on_signal))
 
 
-def _reload_on_signal(application: Application, service_manager: ServiceManager, started: asyncio.Event) -> None:
+def _reload_on_signal(
+    application: Application | Supervisor, service_manager: ServiceManager, started: asyncio.Event
+) -> None:
     """Reload the configuration on SIGHUP, if the platform has it; a signal during the start is deferred."""
     if sys.platform == "win32":
         return

@@ -258,7 +258,9 @@ class Node(PathObserver):
             self._start_later()
 
     def on_connection(self, *, is_connected: bool) -> None:
-        self._log.info("the registry of the cluster %s", "is connected" if is_connected else "is away")
+        # Processes of one server have a registry as long as they live.
+        write = self._log.debug if self.info.address.startswith("/") else self._log.info
+        write("the registry of the cluster %s", "is connected" if is_connected else "is away")
         self._ownership.on_connection(is_connected=is_connected)
 
     async def on_request(self, subject: str, body: bytes) -> bytes:

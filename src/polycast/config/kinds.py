@@ -29,6 +29,8 @@ from polycast.errors import ConfigurationError
 from polycast.security.addresses import IPNetwork, parse_address
 from polycast.security.credentials import ARGON2_PREFIX, HASH_PREFIX, is_argon2, is_argon2_text, is_hashed
 
+AUTOMATIC: Final = "auto"
+MAXIMUM_WORKERS: Final = 256
 MAX_INTEGER: Final = 2**63 - 1  # the maximum of rtsp-simple-server
 SUPPORTED_CREDENTIAL_CHARACTERS: Final = "A-Z,0-9,!,$,(,),*,+,.,;,<,=,>,[,],^,_,-,{,}"
 SUPPORTED_LOGIN_CHARACTERS: Final = 'A-Z,0-9,!,$,(,),*,+,.,;,<,=,>,[,],^,_,-,",",@,#,&'
@@ -120,6 +122,13 @@ def _integer(value: Json) -> int:
     if not isinstance(value, int) or isinstance(value, bool) or abs(value) > MAX_INTEGER:
         raise InvalidValueError(f"{_quote(value)} is not a whole number")
     return value
+
+
+def _workers(value: Json) -> int:
+    number = 0 if value == AUTOMATIC else _integer(value)
+    if not 0 <= number <= MAXIMUM_WORKERS or (number == 0 and value != AUTOMATIC):
+        raise InvalidValueError(f"{_quote(value)} is neither a number from 1 to {MAXIMUM_WORKERS} nor {AUTOMATIC}")
+    return number
 
 
 def _text(value: Json) -> str:
@@ -411,6 +420,13 @@ BOOLEAN: Final = Kind("boolean", _boolean, bool, {"enum": [True, False, "yes", "
 NEGATED: Final = Kind(BOOLEAN.label, lambda value: not _boolean(value), lambda value: not value, BOOLEAN.schema)
 """A boolean with the opposite meaning, for dialects."""
 INTEGER: Final = Kind("whole number", _integer, int, {"type": "integer"})
+WORKERS: Final = Kind(
+    INTEGER.label,
+    _workers,
+    lambda value: value or AUTOMATIC,
+    {"type": ["integer", "string"]},
+)
+"""Processes; 0 stands for one per core."""
 PORT: Final = Kind(INTEGER.label, _integer, int, INTEGER.schema)
 TEXT: Final = Kind("text", _text, str, {"type": ["string", "number", "boolean"]})
 ADDRESS: Final = Kind("address", _address, str, {"type": "string", "pattern": r"^$|:[0-9]{1,5}$"})

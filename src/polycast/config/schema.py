@@ -20,7 +20,7 @@ from polycast.config.authentication import (
     Permission,
 )
 from polycast.config.cluster_schema import ClusterSettings
-from polycast.config.kinds import ADDRESS, CREDENTIAL, HOST_NAMES, URL
+from polycast.config.kinds import ADDRESS, CREDENTIAL, HOST_NAMES, URL, WORKERS
 from polycast.config.marks import LIVE, NEW, OWN_RULE, ZERO_IS_A_VALUE, Heading, restarts
 from polycast.config.path_schema import OwnSettings, PathConfiguration
 from polycast.config.section import Section
@@ -75,6 +75,21 @@ class Configuration(ClusterSettings, frozen=True, kw_only=True, forbid_unknown_f
             )
         ),
     ] = False
+    workers: Annotated[
+        int,
+        WORKERS,
+        LIVE,
+        NEW,
+        OWN_RULE,
+        ZERO_IS_A_VALUE,
+        Meta(
+            description=(
+                "Number of processes that serve the streams, each on one core: with 1, the server is a single process; "
+                "'auto' means one for each core. More than one need Linux. A new value takes effect when the server is "
+                "started again."
+            )
+        ),
+    ] = 1
     read_timeout: Annotated[
         Duration, LIVE, Meta(description="A connection from which nothing was received for this long is closed.")
     ] = Duration(10)

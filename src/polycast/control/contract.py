@@ -355,6 +355,10 @@ class MediaServer(Protocol):
         """Begin to count the traffic of each path."""
         ...
 
+    async def refresh_keys(self) -> None:
+        """Fetch the keys of tokens again."""
+        ...
+
     async def refresh(self) -> None:
         """Before a request: bring up to date what the server knows of its workers."""
         ...

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -19,6 +19,7 @@ from polycast.net.http.asgi import Application
 from polycast.security.addresses import parse_address
 
 if TYPE_CHECKING:
+    from polycast.config.webhooks import EventName
     from polycast.control.console.parts import ConsoleParts
     from polycast.control.events import EventHub
     from polycast.control.lag import LoopLag
@@ -204,6 +205,11 @@ class Control:
             self._media_server.hub.observers.append(self._events)
             self._media_server.settings.listeners.append(self._events.on_configuration)
         return self._events
+
+    def tell(self, name: EventName, data: Mapping[str, object], in_v3: Mapping[str, object] = {}) -> None:
+        """Tell about an event of a worker, if anybody listens. ``in_v3``: what is different for clients of API v3."""
+        if self._events is not None:
+            self._events.emit(name, in_v3, **data)
 
     def api(self) -> Application:
         """Return the application of the API."""

@@ -85,6 +85,8 @@ class Hooks(PathObserver):
 
     def on_path_created(self, path: Path) -> None:
         configuration = path.configuration
+        if not path.is_run_here:
+            return
         if configuration.run_on_demand and path.on_demand is None:
             path.set_on_demand(
                 start=lambda: self._start_on_demand(path),
@@ -106,7 +108,11 @@ class Hooks(PathObserver):
 
     def on_path_reconfigured(self, path: Path, old: PathConfiguration) -> None:
         new = path.configuration
-        if new.run_on_init != old.run_on_init and (self._waiting is None or path not in self._waiting):
+        if (
+            path.is_run_here
+            and new.run_on_init != old.run_on_init
+            and (self._waiting is None or path not in self._waiting)
+        ):
             self._start_on_init(path)
         if path in self._sources:
             if new.run_on_available != old.run_on_available:
@@ -115,6 +121,8 @@ class Hooks(PathObserver):
                 self._start_on_online(path)
 
     def on_path_ready(self, path: Path) -> None:
+        if path.is_copy:
+            return
         self._sources[path] = _source_variables(path)
         if self._waiting is not None:
             self._waiting[path] = None
@@ -122,15 +130,28 @@ class Hooks(PathObserver):
             self._start_on_available(path)
 
     def on_path_online(self, path: Path) -> None:
+        if path.is_copy:
+            if path in self._sources:  # another node publishes it now; the readers are the same
+                self._end_available(path)
+            return
+        was_copy = path not in self._sources
         self._sources[path] = _source_variables(path)
+        if was_copy:
+            self._start_on_available(path)
         self._start_on_online(path)
 
     def on_path_offline(self, path: Path) -> None:
+        if path.is_copy:
+            return
         ended = self._stop("runOnOnline", path)
         variables = self._sources.get(path, {})
         self._run_once("runOnOffline", path.configuration.run_on_offline, path, variables, ended)
 
     def on_path_not_ready(self, path: Path) -> None:
+        if path in self._sources:
+            self._end_available(path)
+
+    def _end_available(self, path: Path) -> None:
         ended = self._stop("runOnAvailable", path)
         variables = self._available_variables(path)
         self._run_once("runOnUnavailable", path.configuration.run_on_unavailable, path, variables, ended)

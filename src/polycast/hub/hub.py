@@ -11,6 +11,7 @@ from polycast.hub.access import AccessControl
 from polycast.hub.access_request import AccessRequest, Action
 from polycast.hub.entries import PathEntries
 from polycast.hub.errors import PathError, PathNotConfigured
+from polycast.hub.other_workers import OtherWorkers
 from polycast.hub.path import OtherNodes, Path, PathEntry, PathObserver, Source, notify_observers
 from polycast.hub.relay import PathRelay
 from polycast.hub.slate import Slate
@@ -42,7 +43,9 @@ class Hub:
         make_fallback: FallbackFactory | None = None,
         make_slate: SlateFactory | None = None,
         other_nodes: OtherNodes | None = None,
+        other_workers: OtherWorkers | None = None,
     ) -> None:
+        self._other_workers = other_workers
         self._loop = loop
         self._log = log
         self._make_source = make_source
@@ -159,9 +162,12 @@ class Hub:
             on_unused=self._on_unused,
             make_fallback=self._make_fallback,
             other_nodes=lambda: self.other_nodes,
+            other_workers=self._other_workers,
         )
         self._paths[name] = path
         notify_observers(self.observers, path.log, lambda observer: observer.on_path_created(path))
+        if not path.is_run_here:
+            return path
         slate = self._make_slate(path) if self._make_slate is not None else None
         if slate is not None:
             path.set_slate(slate)

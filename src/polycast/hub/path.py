@@ -19,6 +19,7 @@ from polycast.hub.errors import (
 )
 from polycast.hub.interlude import Interlude
 from polycast.hub.on_demand import Input, OnDemand, State
+from polycast.hub.other_workers import OtherWorkers
 from polycast.hub.publisher import Publisher, Source
 from polycast.hub.retry import Failure
 from polycast.hub.slate import Slate, SlatePlayer
@@ -127,6 +128,7 @@ class Path:
         on_unused: Callable[[Path], None],
         make_fallback: Callable[[Path, str], Source | None] | None = None,
         other_nodes: Callable[[], OtherNodes | None] = lambda: None,
+        other_workers: OtherWorkers | None = None,
     ) -> None:
         self._loop = loop
         self._substitute = Substitute(
@@ -134,6 +136,7 @@ class Path:
             lambda target: make_fallback(self, target) if make_fallback is not None else None,
             lambda: nodes.source_of(self) if (nodes := other_nodes()) is not None else None,
             lambda: nodes.check_publisher(self) if (nodes := other_nodes()) is not None else None,
+            other_workers,
         )
         self._observers = observers
         self._on_unused = on_unused
@@ -171,6 +174,12 @@ class Path:
         return self._closed
 
     @property
+    def is_run_here(self) -> bool:
+        """Whether its source, its slate and the commands that provide its stream run here, not in another worker."""
+        others = self._substitute.other_workers
+        return others is None or others.is_run_here(self.name)
+
+    @property
     def readers(self) -> tuple[Reader, ...]:
         """The current readers."""
         return self.stream.readers if self.stream is not None else ()
@@ -188,7 +197,10 @@ class Path:
         if limit:
             reading = [reader.reference().id for reader in self.readers]
             # Internal readers have no id.
-            if len([key for key in reading if key]) + len(expected() - {*reading, identifier}) >= limit:
+            count = len([key for key in reading if key]) + len(expected() - {*reading, identifier})
+            if self._substitute.other_workers is not None:
+                count += self._substitute.other_workers.readers_of(self.name)
+            if count >= limit:
                 raise TooManyReaders(self.name, limit)
 
     @property
@@ -294,6 +306,8 @@ class Path:
         is_fallback = source is not None and self.publisher is source and not self.is_copy
         if self.stream is not None and (follows or not is_fallback) and not (is_node and self.is_copy):
             return self.stream
+        if self._substitute.other_workers is not None and self.on_demand is not None and self.stream is None:
+            await self._substitute.other_workers.settle(self.name)
         is_elsewhere = self._substitute.start_copying()
         if is_elsewhere and is_node:
             raise self._no_one_publishing()

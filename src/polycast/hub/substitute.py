@@ -7,6 +7,7 @@ from typing import Protocol
 
 from polycast.config.path_schema import PathConfiguration
 from polycast.hub.on_demand import Input, OnDemand, State
+from polycast.hub.other_workers import OtherWorkers
 from polycast.hub.publisher import Publisher, Source
 
 
@@ -29,7 +30,7 @@ class Host(Protocol):
 class Substitute:
     """The source of readers that cannot be redirected, or of those of a path that another node publishes."""
 
-    __slots__ = ("_before", "_copy", "_host", "_pull", "check_publisher", "source")
+    __slots__ = ("_before", "_copy", "_host", "_pull", "check_publisher", "other_workers", "source")
 
     def __init__(
         self,
@@ -37,6 +38,7 @@ class Substitute:
         pull: Callable[[str], Source | None],
         copy: Callable[[], Source | None],
         check_publisher: Callable[[], None],
+        other_workers: OtherWorkers | None = None,
     ) -> None:
         """``pull`` makes the source that pulls from the target of a redirection. ``copy`` makes the one that copies the
         stream from the node that publishes the path; both return None if there is none. ``check_publisher`` raises
@@ -45,6 +47,7 @@ class Substitute:
         self._pull = pull
         self._copy = copy
         self.check_publisher = check_publisher
+        self.other_workers = other_workers
         self.source: Source | None = None
         self._before: OnDemand | None = None
         """What starts the path's own source or command, while another node publishes the path."""

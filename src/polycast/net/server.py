@@ -9,13 +9,14 @@ import ssl
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import ClassVar, Final, Protocol
 
 from polycast.log import Log
 from polycast.net.address import join_host_port, peer_of
 from polycast.net.close_reason import describe_close
 from polycast.net.dumped import dumped_connection
-from polycast.net.listen import open_tcp_listener
+from polycast.net.listen import open_tcp_listener, port_sharing
 from polycast.net.listener import Listener
 from polycast.net.loop import LateTimer
 from polycast.net.proxy_header import ProxyRule
@@ -137,7 +138,8 @@ class ConnectionServer(ABC):
             files = self.certificate_files()
             self._certificate = await asyncio.to_thread(ServerCertificate, *files, self.alpn_protocols)
         # First, since the error about its port is the clearest one if another server runs.
-        listener = await asyncio.to_thread(open_tcp_listener, host, port)
+        is_shared = port_sharing.get(self.loop)
+        listener = await asyncio.to_thread(partial(open_tcp_listener, host, port, is_shared=is_shared))
         try:
             texts = await self.open_more()
             self._listener = self._create_listener(listener)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import secrets
 import typing
+import uuid
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -24,11 +25,14 @@ from polycast.items import ConnectionItem, MetricBlock, SessionItem, ViewerItem
 
 if TYPE_CHECKING:
     import asyncio
+    import socket
 
     from polycast.hub.hub import Hub
     from polycast.log import Log
+    from polycast.net.http.transaction import Transaction
     from polycast.protocols.pull import Puller
     from polycast.protocols.push import Pusher
+    from polycast.wire.http.response import Response
 
 
 def always(_: Configuration) -> bool:
@@ -55,6 +59,9 @@ class Listener(Struct, frozen=True, eq=False):
     is_used: Callable[[Configuration], bool] = always
     follows: str = ""
     """Key of another listener. If a program sets its port to 0, this port is also 0, unless it is set."""
+    worker_step: int = 0
+    """Of a port that clients are told: each worker has one of its own, so many after that of the worker before it.
+    0: all workers share the port."""
 
     def address(self, configuration: Configuration) -> str:
         """Return the configured address."""
@@ -216,6 +223,35 @@ class ConnectionObserver(typing.Protocol):
     def on_disconnected(self, connection: object, kind: str, identifier: str, log: Log) -> None: ...
 
 
+class Workers(typing.Protocol):
+    """The worker processes of a server, as one of them sees them."""
+
+    index: int
+    """Of this worker, from 0."""
+    count: int
+
+    async def take_socket(self, key: str) -> socket.socket:
+        """Return this worker's socket of those that share the UDP port of a listener, by its configuration key.
+
+        The system gives a datagram to the worker whose index a number in it leaves as a remainder when it is divided by
+        the count of workers. Raises OSError.
+        """
+        ...
+
+    def owner_of(self, path: str, transaction: Transaction) -> int | None:
+        """Return the index of the other worker that is to answer a request for a path; None if it is this one."""
+        ...
+
+    async def place(self, path: str) -> int | None:
+        """Return the index of the other worker that has the stream of a path, or is to start what provides it; None if
+        it is this one, or if there is nothing to start."""
+        ...
+
+    async def pass_on(self, index: int, server: str, transaction: Transaction) -> Response:
+        """Return the answer of another worker's server, by its name, to a request."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class ServerContext:
     """What a server gets from the application."""
@@ -225,6 +261,8 @@ class ServerContext:
     log: Log
     connections: ConnectionObserver | None = None
     """Called for each client that connects over TCP."""
+    workers: Workers | None = None
+    """None unless the process is one of several workers."""
 
 
 class Server(ABC):
@@ -318,9 +356,33 @@ class Server(ABC):
         """The ports it listens on, by configuration key; useful if 0 was configured."""
 
 
-def new_session_id(taken: Callable[[str], bool]) -> str:
-    """Return a random nine-digit id for logs and the API, as in rtsp-simple-server."""
+ID_STEP: typing.Final = 1_000
+"""The remainder of an id tells the worker: there are fewer of them."""
+
+
+def new_session_id(taken: Callable[[str], bool], workers: Workers | None = None) -> str:
+    """Return a random nine-digit id for logs and the API, as in rtsp-simple-server.
+
+    With several workers, its last three digits are the index of the worker.
+    """
     while True:
-        session_id = str(100_000_000 + secrets.randbelow(899_999_999))
+        number = 100_000_000 + secrets.randbelow(899_999_999)
+        if workers is not None:
+            number += workers.index - number % ID_STEP
+        session_id = str(number)
         if not taken(session_id):
             return session_id
+
+
+def new_secret(workers: Workers | None) -> str:
+    """Return a random UUID; with several workers, its last byte is the index of the worker."""
+    secret = uuid.uuid4()
+    return str(secret if workers is None else uuid.UUID(int=secret.int & ~0xFF | workers.index))
+
+
+def worker_of_secret(secret: str, workers: Workers | None) -> int | None:
+    """Return the index of the other worker that made a secret; None if it is this one, or none."""
+    if workers is None:
+        return None
+    index = uuid.UUID(secret).int & 0xFF
+    return index if index != workers.index and index < workers.count else None

@@ -178,8 +178,18 @@ class Forwarding(PathObserver):
             self._stop(forward)
 
     def on_path_ready(self, path: Path) -> None:
+        if path.is_copy:
+            return
         for forward in self._forwards.get(path, ()):
             forward.start()
+
+    def on_path_online(self, path: Path) -> None:
+        # The same readers may get the stream from another node than before.
+        for forward in self._forwards.get(path, ()):
+            if path.is_copy:
+                self._stop(forward)
+            elif forward.state == "idle":
+                forward.start()
 
     def on_path_not_ready(self, path: Path) -> None:
         for forward in self._forwards.get(path, ()):
@@ -202,7 +212,7 @@ class Forwarding(PathObserver):
             self._stop(forward)
         if forwards:
             self._forwards[path] = forwards
-        if path.stream is not None:
+        if path.stream is not None and not path.is_copy:
             for forward in forwards:
                 if forward.state == "idle":
                     forward.start()

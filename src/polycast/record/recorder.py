@@ -100,6 +100,8 @@ class Recorder(PathObserver):
                 self._update(path)
 
     def _is_wanted(self, path: Path) -> bool:
+        if path.is_copy:
+            return False  # the node that publishes it records it
         configuration = path.configuration
         if path.name in self._requests:
             return True
@@ -122,6 +124,10 @@ class Recorder(PathObserver):
         self._update(path)
         self._watch_schedules()
 
+    def on_path_online(self, path: Path) -> None:
+        if path in self._streaming:  # perhaps from another node than before
+            self._update(path)
+
     def on_path_not_ready(self, path: Path) -> None:
         self._memories.pop(path, None)
         self._streaming.discard(path)
@@ -141,7 +147,7 @@ class Recorder(PathObserver):
         is_recorded = self._is_wanted(path)
         if recording is not None and not is_recorded:
             recording.stop()
-        wanted = 0.0 if is_recorded else float(path.configuration.record_before)
+        wanted = 0.0 if is_recorded or path.is_copy else float(path.configuration.record_before)
         if is_recorded and path.stream is not None and path not in self._recordings:
             self._start(path)
         elif memory is not None and memory.seconds != wanted:

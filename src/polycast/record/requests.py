@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Final
 
 MAXIMUM_REQUESTS: Final = 10_000
@@ -25,6 +25,11 @@ class Requests:
 
     def __contains__(self, name: str) -> bool:
         return name in self._timers
+
+    @property
+    def names(self) -> Iterable[str]:
+        """The paths that are asked for."""
+        return self._timers.keys()
 
     def add(self, name: str, duration: float | None) -> None:
         """Ask for a path, for ``duration`` seconds from now on, or until it is removed (None).

@@ -6,7 +6,7 @@ import asyncio
 import math
 import time
 from array import array
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Annotated, Final
 
 from msgspec import Meta, Struct
@@ -113,10 +113,12 @@ class _Observed:
 class History:
     """Takes the samples. ``lag`` is measured by somebody else."""
 
-    def __init__(self, hub: Hub, traffic: Traffic, lag: LoopLag) -> None:
+    def __init__(self, hub: Hub, traffic: Traffic, lag: LoopLag, refresh: Callable[[], Awaitable[None]]) -> None:
+        """``refresh`` is awaited before a sample is taken."""
         self._hub = hub
         self._traffic = traffic
         self._lag = lag
+        self._refresh = refresh
         self._paths: dict[Path, _Observed] = {}
         self._server = Rings(4)
         self._task: asyncio.Task[None] | None = None
@@ -173,6 +175,7 @@ class History:
     async def sample(self, seconds: float) -> tuple[int, int]:
         """Take the samples of all paths, of so many seconds; return the bytes that they received and sent in all."""
         received = sent = 0
+        await self._refresh()
         paths = list(self._hub.paths.values())
         async for its_received, its_sent in in_slices(paths, lambda path: self._sample_path(path, seconds)):
             received += its_received

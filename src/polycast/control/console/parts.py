@@ -18,7 +18,7 @@ class ConsoleParts:
     def __init__(self, media_server: MediaServer, traffic: Traffic, lag: LoopLag) -> None:
         self._media_server = media_server
         self._lag = lag
-        self.history = History(media_server.hub, traffic, lag)
+        self.history = History(media_server.hub, traffic, lag, media_server.refresh)
         self.log = LogRing(media_server.log)
         self.thumbnails = Thumbnails()
 

@@ -31,7 +31,7 @@ def tables(sources: Sources) -> Iterator[Table]:
         yield Table(part.labels, part.families, part.rows(sources))
 
 
-def parts(items: Iterable[type[Struct]], *, has_workers: bool = False) -> Iterator[Part]:
+def parts(items: Iterable[type[Struct]], *, has_workers: bool = True) -> Iterator[Part]:
     """Yield all metrics of servers with these items, and those of workers."""
     yield _PATHS
     yield _DISCARDS
@@ -40,6 +40,7 @@ def parts(items: Iterable[type[Struct]], *, has_workers: bool = False) -> Iterat
     yield from _OTHERS
     if has_workers:
         yield _WORKERS
+        yield _WORKER_INFO
 
 
 def _family(of: str, metric: Metric) -> Family:
@@ -236,7 +237,7 @@ def _cipher(sources: Sources) -> Iterator[Row]:
     yield (), (meter.packets, meter.seconds)
 
 
-def _workers(sources: Sources) -> Iterator[Row]:
+def _worker_rows(sources: Sources) -> Iterator[Row]:
     for worker in sources.media_server.workers:
         yield (str(worker.number),), (worker.lag, worker.longest_lag, worker.cpu_seconds, worker.memory)
 
@@ -249,9 +250,18 @@ _WORKERS: Final = Part(
         Family("polycast_worker_cpu_seconds_total", "CPU time that a worker has used, in user and system mode.", True),
         Family("polycast_worker_resident_memory_bytes", "Memory of a worker."),
     ],
-    _workers,
+    _worker_rows,
 )
 """Only with several workers; the metrics of the process are those of the supervisor."""
+
+
+def _worker_info(sources: Sources) -> Iterator[Row]:
+    return (((str(worker.number), str(worker.pid)), (1,)) for worker in sources.media_server.workers)
+
+
+_WORKER_INFO: Final = Part(
+    ("worker", "pid"), [Family("polycast_worker_info", "The processes of the workers.")], _worker_info
+)
 
 
 def _version_row(_: Sources) -> Iterator[Row]:

@@ -69,7 +69,7 @@ class ApiV3:
         return json_answer(InfoFields(version=f"v{__version__}", started=self._started))
 
     async def refresh_keys(self, _: Request) -> Response:
-        await self._media_server.hub.access.refresh_keys()
+        await self._media_server.refresh_keys()
         return ok()
 
     async def stream_events(self, _: Request) -> Response:

@@ -89,6 +89,11 @@ class Host(Protocol):
     """Monotonic seconds."""
 
     @property
+    def name(self) -> str:
+        """In logs, and for other workers."""
+        ...
+
+    @property
     def settings(self) -> HlsConfiguration:
         """The settings of HLS as they are now."""
         ...
@@ -168,6 +173,12 @@ class RequestHandler:
         if target.stream_file is not None and self._server.settings.http_streams and method in ("GET", "HEAD"):
             self._run(transaction, self._stream(transaction, target, target.stream_file))
             return None
+        workers = self._server.context.workers
+        if workers is not None and (method == "GET" or method == "HEAD"):
+            owner = workers.owner_of(target.folder, transaction)
+            if owner is not None:
+                self._run(transaction, workers.pass_on(owner, self._server.name, transaction))
+                return None
         if key is not None and key[0] == MANIFEST_NAME and not self._server.settings.dash:
             key = None
         if key is not None and (method == "GET" or method == "HEAD"):
@@ -318,6 +329,10 @@ class RequestHandler:
         if remuxer is None:
             if not key[0].endswith((".m3u8", MANIFEST_NAME)):
                 return self._responses.text(404, "there is no such file")
+            workers = self._server.context.workers
+            other = await workers.place(path_name) if workers is not None else None
+            if workers is not None and other is not None:
+                return await workers.pass_on(other, self._server.name, transaction)
             try:
                 remuxer = await self._server.make_remuxer(path_name, transaction.client)
             except (PathError, LocalProtocolError) as error:

@@ -146,11 +146,17 @@ class HlsServer(TcpServer, HttpListener, PathObserver):
     # Paths
 
     def on_path_ready(self, path: Path) -> None:
+        if path.is_copy and self.context.workers is not None:
+            return  # the worker that has the stream makes it
         remuxer = self.remuxers.get(path.name)
         is_wanted = self.settings.hls_always_remux if remuxer is None else not remuxer.is_live
         if is_wanted and path.stream is not None:
             # Not from within the publisher's call: a publisher must not fail because of a muxer.
             self.context.loop.call_soon(self._make_automatically, path)
+
+    def on_path_online(self, path: Path) -> None:
+        if self.context.workers is not None:  # it may have come from another worker before, for the same readers
+            self.on_path_ready(path)
 
     def _make_automatically(self, path: Path) -> None:
         remuxer = self.remuxers.get(path.name)

@@ -48,7 +48,7 @@ class RtmpServer(Host):
         return Connection(self)
 
     def new_id(self) -> str:
-        return new_session_id(self._clients.__contains__)
+        return new_session_id(self._clients.__contains__, self.context.workers)
 
     def add_client(self, connection: Connection) -> None:
         self._clients[connection.id] = connection

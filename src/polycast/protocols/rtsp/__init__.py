@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, TypedDict
+from typing import TYPE_CHECKING, Final, TypedDict
 
 from polycast.config.declarations import DestinationKind, SourceKind
 from polycast.config.values import Encryption
@@ -96,6 +96,9 @@ def _session_fields(item: RtspSessionItem) -> RtspFields:
     return {"transport": item.transport or None, "profile": item.profile or None, **rtsp_session_fields(item)}
 
 
+WORKER_STEP: Final = 8
+"""Between the ports for media of two workers: the default ones for multicast and SRTP are in between."""
+
 RTSP = ServerKind(
     name="RTSP",
     collection="rtspsessions",
@@ -111,8 +114,8 @@ RTSP = ServerKind(
     load=_load_rtsp,
     listeners=(
         Listener("rtspAddress"),
-        Listener("rtpAddress", is_datagram=True, is_used=_uses_udp, follows="rtspAddress"),
-        Listener("rtcpAddress", is_datagram=True, is_used=_uses_udp, follows="rtspAddress"),
+        Listener("rtpAddress", is_datagram=True, worker_step=WORKER_STEP, is_used=_uses_udp, follows="rtspAddress"),
+        Listener("rtcpAddress", is_datagram=True, worker_step=WORKER_STEP, is_used=_uses_udp, follows="rtspAddress"),
     ),
     address=Address(lambda _: "rtsp"),
 )
@@ -132,8 +135,8 @@ RTSPS = ServerKind(
     load=_load_rtsps,
     listeners=(
         Listener("rtspsAddress"),
-        Listener("srtpAddress", is_datagram=True, is_used=_uses_srtp, follows="rtspsAddress"),
-        Listener("srtcpAddress", is_datagram=True, is_used=_uses_srtp, follows="rtspsAddress"),
+        Listener("srtpAddress", is_datagram=True, worker_step=WORKER_STEP, is_used=_uses_srtp, follows="rtspsAddress"),
+        Listener("srtcpAddress", is_datagram=True, worker_step=WORKER_STEP, is_used=_uses_srtp, follows="rtspsAddress"),
     ),
     certificate=Certificate("rtspServerCert", "rtspServerKey"),
     address=Address(lambda _: "rtsps"),

@@ -13,6 +13,7 @@ from polycast.hub.hub import Hub
 from polycast.hub.stream import Stream
 from polycast.log import Log
 from polycast.net.outbox import Outbox
+from polycast.protocols.base import Workers
 from polycast.protocols.rtsp.media_ports import MediaPorts
 from polycast.protocols.rtsp.multicast import MulticastGroups
 from polycast.protocols.rtsp.readers import MulticastGroup, Owner
@@ -48,6 +49,8 @@ class SessionContext:
     """None if multicast is disabled, and before the server has started."""
     secure: SecureStreams | None = None
     """None if SRTP is not in use."""
+    workers: Workers | None = None
+    """None unless the process is one of several."""
 
     def group_of(self, stream: Stream) -> MulticastGroup | None:
         """Return the multicast group of a stream, if there is one."""

@@ -57,9 +57,10 @@ class RtspServer(TcpServer):
             self.session_type,
             lambda: self.now(),
             self.on_internal_error,
+            workers=context.workers,
         )
         self._sessions = Sessions(self.session_context)
-        self._tunnels = Tunnels(lambda: self.read_timeout)
+        self._tunnels = Tunnels(lambda: self.read_timeout, has_workers=context.workers is not None)
         self._reports = ReportSender(self.session_context.group_of, self.session_context.clock)
 
     @property

@@ -43,7 +43,7 @@ class Sessions:
         """Return the session of the engine's session; ``peer`` sent the request, if the session is new."""
         session = self._by_wire.get(wire)
         if session is None:
-            session_id = new_session_id(self._by_id.__contains__)
+            session_id = new_session_id(self._by_id.__contains__, self._context.workers)
             session = Session(wire, session_id, peer, self._context, self._connection_of, self._on_ended)
             self._by_id[session_id] = session
             self._by_wire[wire] = session

@@ -159,9 +159,13 @@ class TunnelEnd(BudgetedProtocol):
 class Tunnels:
     """The tunnels of a server: finds the POST connection that goes with a GET connection."""
 
-    def __init__(self, timeout: Callable[[], float]) -> None:
-        """``timeout`` returns how many seconds a tunnel may be without a POST connection."""
+    def __init__(self, timeout: Callable[[], float], *, has_workers: bool = False) -> None:
+        """``timeout`` returns how many seconds a tunnel may be without a POST connection.
+
+        ``has_workers``: the server has several, and the two connections of a tunnel over HTTP may reach different ones.
+        """
         self._timeout = timeout
+        self._has_workers = has_workers
         self._by_cookie: dict[tuple[str, str], HttpTunnel] = {}
         """By address of the client, and cookie."""
 
@@ -180,6 +184,8 @@ class Tunnels:
             end.transport.write(request.response)
             end.connection.log.info("is tunnelled over WebSocket")
             return WebSocketRole(end)
+        if self._has_workers:
+            raise RemoteProtocolError("tunnels over HTTP need workers: 1; over WebSocket, they do not", 503)
         host = end.connection.peer[0]
         key = host, request.cookie
         tunnel = self._by_cookie.get(key)

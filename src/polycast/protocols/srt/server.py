@@ -19,7 +19,7 @@ from polycast.net.listen import open_udp_socket
 from polycast.net.loop import LateTimer
 from polycast.net.memory import held_memory_of
 from polycast.net.udp import Address, UdpSocket
-from polycast.protocols.base import ServerContext, ServerKind
+from polycast.protocols.base import ServerContext, ServerKind, Workers
 from polycast.protocols.shared_muxers import SharedMuxers
 from polycast.protocols.srt.connection import CONNECTION_TYPE, Connection, Host
 from polycast.protocols.srt.handshakes import Handshakes, LogLines
@@ -60,7 +60,7 @@ class SrtServer(Host):
         self._listener = Listener(secrets.token_bytes(32))
         self._timers = Timers(context.loop, self._on_link_failed)
         self._socket: UdpSocket | None = None
-        self._clients = _Clients()
+        self._clients = _Clients(context.workers)
         self._handshakes = Handshakes(context.loop, self._on_handshake)
         self.lines = LogLines(self.log)
         self._transports: SharedMuxers[SharedDatagrams] = SharedMuxers()
@@ -70,7 +70,11 @@ class SrtServer(Host):
 
     async def start(self) -> None:
         host, port = parse_address(self.kind.listeners[0].address(self.configuration))
-        bound = await asyncio.to_thread(open_udp_socket, host, port, RECEIVE_BUFFER, RECEIVE_BUFFER)
+        workers = self.context.workers
+        if workers is not None:
+            bound = await workers.take_socket(self.kind.listeners[0].key)
+        else:
+            bound = await asyncio.to_thread(open_udp_socket, host, port, RECEIVE_BUFFER, RECEIVE_BUFFER)
         self._socket = UdpSocket(self.context.loop, bound, self._on_datagram, self._timers.settle)
         self._schedule()
         self.log.info("listener opened on %s:%d (UDP/SRT)", host, self._socket.port)
@@ -235,7 +239,8 @@ class SrtServer(Host):
 class _Clients:
     """The clients of a server, by what identifies them in datagrams."""
 
-    def __init__(self) -> None:
+    def __init__(self, workers: Workers | None) -> None:
+        self._workers = workers
         self._gone: asyncio.Event | None = None
         """Set when the last client has gone; exists while the server stops."""
         self._by_caller: dict[_Caller, Connection] = {}
@@ -265,7 +270,10 @@ class _Clients:
         """Return a socket id that is not in use."""
         while True:
             own_id = secrets.randbits(30)
-            if own_id and own_id not in self._links:
+            if self._workers is not None:
+                # By this remainder, the system chooses the worker that gets the datagrams of the connection.
+                own_id += self._workers.index - own_id % self._workers.count
+            if own_id > 0 and own_id not in self._links:
                 return own_id
 
     def add(self, client: Connection) -> None:

@@ -143,10 +143,12 @@ WEBRTC = ServerKind(
             "webrtcLocalUDPAddress",
             is_datagram=True,
             is_used=lambda configuration: bool(configuration[WebRtcConfiguration].webrtc_local_udp_address),
+            worker_step=1,
         ),
         Listener(
             "webrtcLocalTCPAddress",
             is_used=lambda configuration: bool(configuration[WebRtcConfiguration].webrtc_local_tcp_address),
+            worker_step=1,
         ),
     ),
     certificate=Certificate("webrtcServerCert", "webrtcServerKey", is_used=_is_encrypted),

@@ -20,7 +20,7 @@ from polycast.log import Log
 from polycast.media.track import Track, describe_tracks
 from polycast.net.address import join_host_port, plain_host
 from polycast.net.dtls import DtlsIdentity
-from polycast.protocols.base import ServerContext
+from polycast.protocols.base import ServerContext, new_secret
 from polycast.protocols.session_fields import session_fields
 from polycast.protocols.transcoding import Target
 from polycast.protocols.webrtc.inbound import InboundMedia
@@ -139,7 +139,7 @@ class Session:
         self.path = path
         self.user = user
         self.id = str(uuid.uuid4())
-        self.secret = str(uuid.uuid4())
+        self.secret = new_secret(server.context.workers)
         """The last part of the session's URL: it allows changing and ending the session."""
         self.created = datetime.now(UTC)
         self.log = server.log.child(f"session {self.id[:8]}")

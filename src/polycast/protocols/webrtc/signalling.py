@@ -24,7 +24,7 @@ from polycast.net.http.hosts import host_refusal, is_host_allowed
 from polycast.net.http.origins import allowed_origins
 from polycast.net.http.request import http_credentials, user_agent_of
 from polycast.net.http.transaction import Transaction
-from polycast.protocols.base import ServerContext
+from polycast.protocols.base import ServerContext, worker_of_secret
 from polycast.protocols.folders import absolute_folder, is_from_proxy
 from polycast.protocols.pages import Pages
 from polycast.protocols.webrtc.configuration import WebRtcConfiguration
@@ -83,6 +83,11 @@ class Host(Protocol):
     context: ServerContext
     configuration: Configuration
     pages: Pages
+
+    @property
+    def name(self) -> str:
+        """In logs, and for other workers."""
+        ...
 
     @property
     def settings(self) -> WebRtcConfiguration:
@@ -146,7 +151,7 @@ class SignallingHandler:
             return await self._server.pages.asset(request, f"{version}/{target.last}" if version else target.last)
         if target.last in _ACTIONS and target.path:
             if target.secret:
-                return self._session(request, target)
+                return await self._session(transaction, target)
             return await self._endpoint(transaction, target, _ACTIONS[target.last])
         if request.method in ("GET", "HEAD"):
             return await self._page(transaction, target)
@@ -207,8 +212,9 @@ class SignallingHandler:
 
     # Sessions
 
-    def _session(self, request: Request, target: Target) -> Response:
+    async def _session(self, transaction: Transaction, target: Target) -> Response:
         """Change or end a session; this requires its secret."""
+        request = transaction.request
         if request.method not in ("PATCH", "DELETE"):
             return self._error(404, "not found")
         try:
@@ -216,6 +222,10 @@ class SignallingHandler:
         except ValueError:
             return self._error(400, "invalid secret")
         session = self._server.session_by_secret(secret)
+        workers = self._server.context.workers
+        other = worker_of_secret(secret, workers) if session is None else None
+        if workers is not None and other is not None:
+            return await workers.pass_on(other, self._server.name, transaction)
         if session is None:
             return self._error(404, "session not found")
         if request.method == "DELETE":

@@ -1,0 +1,203 @@
+"""What workers do for each other: requests over HTTP are answered by the worker that has the stream or the session.
+
+A browser's requests arrive at any worker, but the segments of a stream have the same names everywhere only if one muxer
+makes them. So a request is passed to the owner of its path, as the owner would get it from the client itself, and the
+answer is sent by the worker that has the connection.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Final
+
+import msgspec
+from msgspec import Raw, Struct
+
+from polycast.log import Log
+from polycast.net.http.server import HttpListener
+from polycast.net.http.transaction import Transaction
+from polycast.protocols.base import Server
+from polycast.security.addresses import IPNetwork
+from polycast.wire.http.message import Header, Request
+from polycast.wire.http.response import Response
+from polycast.workers.channel import Channel, ChannelError
+
+ANSWER_SECONDS: Final = 60.0
+"""For an answer: players wait for parts that do not exist yet."""
+
+MAXIMUM_BODY: Final = 64 * 1024 * 1024
+"""Bytes of a streamed answer. Files of streams are sent whole."""
+
+
+class PassedRequest(Struct, frozen=True, array_like=True):
+    """A request of a client of another worker."""
+
+    server: str
+    """The name of the server."""
+    method: str
+    target: bytes
+    headers: list[Header]
+    body: bytes
+    is_truncated: bool
+    peer: tuple[str, int]
+    local_address: tuple[str, int]
+    is_encrypted: bool
+
+
+class PassedResponse(Struct, frozen=True, array_like=True):
+    """The answer."""
+
+    status: int
+    headers: list[Header]
+    body: bytes
+
+
+class PassedClient:
+    """The connection of a request that came from another worker (`net.http.transaction.Responder`)."""
+
+    def __init__(self, request: PassedRequest, trusted_proxies: Sequence[IPNetwork]) -> None:
+        self._request = request
+        self._body = bytearray()
+        self._head: Response | None = None
+        self.trusted_proxies = trusted_proxies
+        self.answer: asyncio.Future[PassedResponse] = asyncio.get_running_loop().create_future()
+
+    @property
+    def peer(self) -> tuple[str, int]:
+        return self._request.peer
+
+    @property
+    def local_address(self) -> tuple[str, int]:
+        return self._request.local_address
+
+    @property
+    def is_encrypted(self) -> bool:
+        return self._request.is_encrypted
+
+    def respond(self, transaction: Transaction, response: Response) -> None:
+        if response.is_streamed:
+            self._head = response
+        else:
+            self._finish(response, bytes(response.body))
+
+    def send_body(self, transaction: Transaction, data: bytes, *, is_last: bool) -> None:
+        self._body += data
+        if len(self._body) > MAXIMUM_BODY:
+            self.abort("too large")
+        elif is_last and self._head is not None:
+            self._finish(self._head, bytes(self._body))
+
+    def unsent(self, transaction: Transaction) -> int:
+        return len(self._body)
+
+    async def drain(self, transaction: Transaction) -> None:
+        """Nothing: the answer is sent when it is complete."""
+
+    def abandon(self, transaction: Transaction) -> None:
+        self.abort("given up")
+
+    def abort(self, reason: str) -> None:
+        if not self.answer.done():
+            self.answer.set_exception(ChannelError(reason))
+
+    def _finish(self, head: Response, body: bytes) -> None:
+        if not self.answer.done():
+            headers = [field for field in head.headers if field[0] != b"content-length"]
+            self.answer.set_result(PassedResponse(head.status, headers, body))
+
+
+class Neighbours:
+    """The other workers, as one of them sees them."""
+
+    def __init__(self, number: int, folder: str, servers: Callable[[], Mapping[str, Server]], log: Log) -> None:
+        """``number`` is that of this worker; ``servers`` returns its servers."""
+        self._number = number
+        self._folder = folder
+        self._servers = servers
+        self._log = log
+        self._channels: dict[int, asyncio.Task[Channel]] = {}
+        self._listener: asyncio.Server | None = None
+        self._accepted: set[Channel] = set()
+
+    async def open(self) -> None:
+        """Accept requests of others. Raises OSError."""
+        path = self._path(self._number)
+        if os.path.exists(path):  # of the worker that this one replaces
+            os.unlink(path)
+        self._listener = await asyncio.get_running_loop().create_unix_server(self._accept, path)
+
+    def close(self) -> None:
+        """Neither accept requests nor pass any on."""
+        if self._listener is not None:
+            self._listener.close()
+        for channel in list(self._accepted):
+            channel.close()
+        for opening in self._channels.values():
+            if opening.done() and not opening.cancelled() and opening.exception() is None:
+                opening.result().close()
+            opening.cancel()
+
+    async def pass_on(self, number: int, server: str, transaction: Transaction) -> Response:
+        """Return the answer of another worker's server to a request."""
+        request, connection = transaction.request, transaction.connection
+        transaction.origins = None  # the other one has them
+        passed = PassedRequest(
+            server,
+            request.method,
+            request.target,
+            list(request.headers),
+            request.body,
+            request.is_truncated,
+            connection.peer,
+            connection.local_address,
+            connection.is_encrypted,
+        )
+        try:
+            channel = await self._channel(number)
+            answer: PassedResponse = await channel.call("http", passed, PassedResponse, seconds=ANSWER_SECONDS)
+        except (ChannelError, OSError) as error:
+            self._log.debug("worker %d did not answer a request: %s", number, error)
+            return Response(503, [(b"content-type", b"text/plain"), (b"retry-after", b"1")], b"try again\n")
+        return Response(answer.status, answer.headers, answer.body)
+
+    async def _channel(self, number: int) -> Channel:
+        opening = self._channels.get(number)
+        if opening is None or (opening.done() and (opening.exception() is not None or opening.result().lost.done())):
+            opening = self._channels[number] = asyncio.get_running_loop().create_task(self._connect(number))
+        return await asyncio.shield(opening)
+
+    async def _connect(self, number: int) -> Channel:
+        channel = Channel(self._log)
+        await asyncio.get_running_loop().create_unix_connection(lambda: channel, self._path(number))
+        return channel
+
+    def _path(self, number: int) -> str:
+        return os.path.join(self._folder, f"worker-{number}")
+
+    def _accept(self) -> Channel:
+        channel = Channel(self._log)
+        channel.calls["http"] = partial(self._answer, channel)
+        self._accepted.add(channel)
+        channel.lost.add_done_callback(lambda _: self._accepted.discard(channel))
+        return channel
+
+    async def _answer(self, channel: Channel, body: Raw) -> PassedResponse:
+        passed = msgspec.msgpack.decode(body, type=PassedRequest)
+        server: object = self._servers().get(passed.server)
+        if not isinstance(server, HttpListener):
+            raise ChannelError(f"there is no {passed.server} server")
+        request = Request(0, passed.method, passed.target, passed.headers)
+        request.body, request.is_truncated = passed.body, passed.is_truncated
+        client = PassedClient(passed, server.trusted_proxies)
+        transaction = Transaction(client, request, server.now())
+        server.handler.handle(transaction)
+        try:
+            answer = await client.answer
+        except asyncio.CancelledError:
+            transaction.cancel()
+            raise
+        await channel.drain()
+        return answer

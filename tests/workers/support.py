@@ -1,0 +1,194 @@
+"""A server with several workers, as users start it, and a way to reach each of them."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import re
+import signal
+import sys
+import urllib.request
+from asyncio.subprocess import DEVNULL, PIPE, STDOUT, Process
+from collections.abc import AsyncIterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from tests.support.ports import free_port
+from tests.support.waiting import PATIENCE
+
+from polycast.config.dialects.registry import POLYCAST
+
+BUGS = re.compile("internal error|Traceback")
+
+
+class Server:
+    """The process with its workers."""
+
+    def __init__(self, process: Process, file: Path, ports: Mapping[str, int], values: dict[str, Any]) -> None:
+        self.process = process
+        self.file = file
+        self.ports = ports
+        self.values = values
+        self.lines: list[str] = []
+        self._grown = asyncio.Event()
+        self._reading = asyncio.get_running_loop().create_task(self._read())
+
+    async def _read(self) -> None:
+        assert self.process.stdout is not None
+        async for line in self.process.stdout:
+            self.lines.append(line.decode().rstrip())
+            self._grown.set()
+
+    @property
+    def log(self) -> str:
+        return "\n".join(self.lines)
+
+    async def wait(self, pattern: str, start: int = 0, patience: float = PATIENCE) -> re.Match[str]:
+        """Return the first match in a line of the log after the first ``start`` ones, waiting for it."""
+        with self.explained(f"no line matches {pattern!r}"):
+            async with asyncio.timeout(patience):
+                while True:
+                    for line in self.lines[start:]:
+                        found = re.search(pattern, line)
+                        if found is not None:
+                            return found
+                    self._grown.clear()
+                    await self._grown.wait()
+        raise AssertionError
+
+    @contextlib.contextmanager
+    def explained(self, text: str) -> Any:
+        """Fail with the log if the block times out."""
+        try:
+            yield
+        except TimeoutError:
+            raise AssertionError(f"{text}; the log:\n{self.log}") from None
+
+    async def get(self, path: str, port: str = "api") -> Any:
+        """Return the answer of the API, or the text of the metrics."""
+        text = await asyncio.to_thread(self._fetch, f"http://127.0.0.1:{self.ports[port]}{path}")
+        return json.loads(text) if port == "api" else text
+
+    async def post(self, path: str, body: Any = None, method: str = "POST") -> None:
+        data = json.dumps(body).encode() if body is not None else b""
+        await asyncio.to_thread(self._fetch, f"http://127.0.0.1:{self.ports['api']}{path}", data, method)
+
+    @staticmethod
+    def _fetch(url: str, data: bytes | None = None, method: str | None = None) -> str:
+        request = urllib.request.Request(url, data, {"Content-Type": "application/json"}, method=method)
+        with urllib.request.urlopen(request, timeout=PATIENCE) as response:
+            return str(response.read().decode())
+
+    async def until(self, path: str, condition: Any) -> Any:
+        """Return the first answer of the API for which a condition holds."""
+        answer: Any = None
+        with self.explained(f"{path} does not become as expected"):
+            async with asyncio.timeout(PATIENCE):
+                while not condition(answer := await self.get(path)):  # noqa: ASYNC110
+                    await asyncio.sleep(0.05)
+        return answer
+
+    async def pids(self) -> dict[int, int]:
+        """Return the processes of the workers, by their numbers."""
+        found = re.findall(
+            r'polycast_worker_info\{pid="(\d+)",worker="(\d+)"\} 1', await self.get("/metrics", "metrics")
+        )
+        return {int(number): int(pid) for pid, number in found}
+
+    @contextlib.asynccontextmanager
+    async def at(self, worker: int, protocol: str) -> AsyncIterator[int]:
+        """Yield a port of a relay whose connections reach one worker, for the listener of a protocol over TCP."""
+        relay = await asyncio.start_server(
+            lambda reader, writer: self._relay(worker, protocol, reader, writer), "127.0.0.1", 0
+        )
+        async with relay:
+            yield relay.sockets[0].getsockname()[1]
+
+    async def _relay(
+        self, worker: int, protocol: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        """Connect as often as it takes: the system chooses the worker by the port of the client."""
+        while True:
+            start = len(self.lines)
+            upstream = await asyncio.open_connection("127.0.0.1", self.ports[protocol])
+            own = upstream[1].get_extra_info("sockname")[1]
+            found = await self.wait(rf"\[worker (\d+)\] \[\w+\] \[conn 127\.0\.0\.1:{own}\] opened", start)
+            if int(found[1]) == worker:
+                break
+            upstream[1].close()
+        await asyncio.gather(_copy(reader, upstream[1]), _copy(upstream[0], writer), return_exceptions=True)
+
+    async def stop(self) -> None:
+        """End it as a service manager does, and look at its log."""
+        if self.process.returncode is None:
+            self.process.send_signal(signal.SIGTERM)
+        with self.explained("it does not end"):
+            async with asyncio.timeout(PATIENCE):
+                await self.process.wait()
+                await self._reading
+        bugs = [line for line in self.lines if BUGS.search(line)]
+        assert not bugs, self.log
+
+    async def kill(self) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            self.process.kill()
+        await asyncio.wait((self._reading,), timeout=PATIENCE)
+        await self.process.wait()
+
+
+async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    with contextlib.suppress(OSError):
+        while data := await reader.read(65536):
+            writer.write(data)
+            await writer.drain()
+    with contextlib.suppress(OSError, RuntimeError):
+        writer.close()
+
+
+def free_ports() -> dict[str, int]:
+    """Return ports by protocol."""
+    return {name: free_port() for name in ("rtsp", "rtmp", "hls", "webrtc", "srt", "api", "metrics", "rtp", "ice")}
+
+
+def settings(workers: int, ports: Mapping[str, int], values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a configuration in Polycast's dialect."""
+    return {
+        "workers": workers,
+        "api": True,
+        "apiAddress": f"127.0.0.1:{ports['api']}",
+        "metrics": True,
+        "metricsAddress": f"127.0.0.1:{ports['metrics']}",
+        "rtspAddress": f"127.0.0.1:{ports['rtsp']}",
+        "rtpAddress": f"127.0.0.1:{ports['rtp']}",
+        "rtcpAddress": f"127.0.0.1:{ports['rtp'] + 1}",
+        "rtmpAddress": f"127.0.0.1:{ports['rtmp']}",
+        "hlsAddress": f"127.0.0.1:{ports['hls']}",
+        "srtAddress": f"127.0.0.1:{ports['srt']}",
+        "webrtcAddress": f"127.0.0.1:{ports['webrtc']}",
+        "webrtcLocalUDPAddress": f"127.0.0.1:{ports['ice']}",
+        "paths": {"all_others": {}},
+        **values,
+    }
+
+
+@contextlib.asynccontextmanager
+async def running(
+    folder: Path, workers: int = 2, ports: Mapping[str, int] | None = None, **values: Any
+) -> AsyncIterator[Server]:
+    """Run a server until the block ends; fail if it had a bug."""
+    ports = ports or free_ports()
+    own = settings(workers, ports, values)
+    file = folder / POLYCAST.file
+    file.write_text(json.dumps(own))
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "polycast", file, stdin=DEVNULL, stdout=PIPE, stderr=STDOUT, cwd=folder, env=os.environ
+    )
+    server = Server(process, file, ports, own)
+    try:
+        await server.wait(r"\[API\] listener opened", patience=3 * PATIENCE)  # three processes import everything
+        yield server
+        await server.stop()
+    finally:
+        await server.kill()

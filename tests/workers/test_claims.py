@@ -1,0 +1,142 @@
+"""The registry in the supervisor: one owner per path, and what is left of a worker that has ended."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+
+import pytest
+from tests.support.waiting import until
+
+from polycast.cluster import Claim, ClaimRefused, KeyValueRegistry, NodeInfo, NodeUnreachable
+from polycast.log import Log
+from polycast.workers.channel import Channel
+from polycast.workers.claims import Claims, ClaimStore, node_name, number_of_node
+from polycast.workers.messages import ReaderCount
+
+LOG = Log(logging.getLogger("test"))
+
+
+class Node:
+    """A worker that only has a registry."""
+
+    def __init__(self) -> None:
+        self.claims: list[tuple[str, str]] = []
+        self.gone: list[str] = []
+
+    def on_claim(self, path: str, claim: Claim | None) -> None:
+        self.claims.append((path, claim.node if claim is not None else ""))
+
+    def on_node(self, name: str, info: NodeInfo | None) -> None:
+        if info is None:
+            self.gone.append(name)
+
+    def on_connection(self, *, is_connected: bool) -> None:
+        assert is_connected
+
+    async def on_request(self, subject: str, body: bytes) -> bytes:
+        return f"{subject} {body.decode()}".encode()
+
+
+class Machine:
+    """A supervisor and its workers."""
+
+    def __init__(self) -> None:
+        self.channels: dict[int, Channel] = {}
+        self.workers: dict[int, Channel] = {}
+        self.loads: dict[int, float] = {}
+        self.claims = Claims(self.loads.__setitem__)
+
+    async def add(self, number: int) -> tuple[KeyValueRegistry, Node]:
+        ends = socket.socketpair()
+        self.channels[number], self.workers[number] = Channel(LOG), Channel(LOG)
+        self.claims.attach(number, self.channels[number])
+        await self.channels[number].open(ends[0])
+        await self.workers[number].open(ends[1])
+        node = Node()
+        registry = KeyValueRegistry(ClaimStore(self.workers[number]), asyncio.get_running_loop(), LOG)
+        info = NodeInfo(node_name(number), "instance", f"/worker-{number}")
+        await registry.join(info, node)
+        await registry.heartbeat(info)
+        return registry, node
+
+    def end(self, number: int) -> None:
+        self.workers.pop(number).close()
+        self.channels.pop(number).close()
+        self.claims.on_ended(number)
+
+    def close(self) -> None:
+        for number in list(self.channels):
+            self.end(number)
+
+
+async def test_a_path_has_one_owner_and_everybody_knows_it() -> None:
+    machine = Machine()
+    one, _ = await machine.add(1)
+    other, watcher = await machine.add(2)
+    await until(lambda: len(one.directory.nodes) == len(other.directory.nodes) == 2)
+    assert machine.loads == {1: 0.0, 2: 0.0}
+    first = await one.claim("cam", moves=False)
+    await until(lambda: watcher.claims == [("cam", "worker-1")])
+    with pytest.raises(ClaimRefused, match="path 'cam' is published on node 'worker-1'"):
+        await other.claim("cam", moves=False)
+    second = await other.claim("cam", moves=True)
+    assert second.revision > first.revision
+    await until(lambda: one.directory.owner_of("cam") == second)
+    await one.release(first)
+    assert other.directory.owner_of("cam") == second
+    await other.release(second)
+    await until(lambda: one.directory.owner_of("cam") is None)
+    machine.close()
+
+
+async def test_of_many_that_want_a_path_one_gets_it() -> None:
+    machine = Machine()
+    registries = [(await machine.add(number))[0] for number in range(1, 5)]
+    await until(lambda: all(len(registry.directory.nodes) == 4 for registry in registries))
+    results = await asyncio.gather(*(each.claim("cam", moves=False) for each in registries), return_exceptions=True)
+    (winner,) = [result for result in results if isinstance(result, Claim)]
+    assert [type(result) for result in results].count(ClaimRefused) == 3
+    await until(lambda: all(each.directory.owner_of("cam") == winner for each in registries))
+    machine.close()
+
+
+async def test_what_a_worker_had_lapses_when_it_ends() -> None:
+    machine = Machine()
+    one, _ = await machine.add(1)
+    other, watcher = await machine.add(2)
+    await until(lambda: len(other.directory.nodes) == 2)
+    await one.claim("a", moves=False)
+    kept = await other.claim("b", moves=False)
+    machine.workers[1].tell("readers", ReaderCount(1, "b", 3))
+    counts: list[object] = []
+    machine.workers[2].notices["readers"] = counts.append
+    await until(lambda: counts)
+    machine.end(1)
+    await until(lambda: watcher.gone == ["worker-1"] and len(counts) == 2)
+    assert other.directory.owner_of("a") is None
+    assert other.directory.owner_of("b") == kept
+    # The one that replaces it knows what there is.
+    third, _ = await machine.add(1)
+    assert third.directory.claim_of("b") == kept
+    await until(lambda: third.directory.owner_of("b") == kept)
+    assert (await third.claim("a", moves=False)).node == "worker-1"
+    machine.close()
+
+
+async def test_requests_reach_a_worker() -> None:
+    machine = Machine()
+    one, _ = await machine.add(1)
+    await machine.add(2)
+    await until(lambda: len(one.directory.nodes) == 2)
+    assert await one.request("worker-2", "hello", b"you", 10) == b"hello you"
+    machine.end(2)
+    with pytest.raises(NodeUnreachable):
+        await one.request("worker-2", "hello", b"you", 10)
+    machine.close()
+
+
+def test_names() -> None:
+    assert [number_of_node(node_name(number)) for number in (1, 256)] == [1, 256]
+    assert number_of_node("") == 0

@@ -1,0 +1,126 @@
+"""A server with two workers: its processes, its configuration, its API."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.support.waiting import PATIENCE
+from tests.workers.support import running
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="several workers need Linux")
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+
+
+async def wait_for_end(*pids: int) -> None:
+    async with asyncio.timeout(PATIENCE):
+        while any(map(is_alive, pids)):  # noqa: ASYNC110
+            await asyncio.sleep(0.05)
+
+
+async def test_processes(tmp_path: Path) -> None:
+    async with running(tmp_path) as server:
+        pids = await server.pids()
+        assert sorted(pids) == [1, 2]
+        assert server.process.pid not in pids.values()
+        # A signal that a terminal or a service manager sends to all of them ends none by itself.
+        for pid in pids.values():
+            os.kill(pid, signal.SIGTERM)
+            os.kill(pid, signal.SIGINT)
+        start = len(server.lines)
+        os.kill(pids[1], signal.SIGKILL)
+        await server.wait(r"\[worker 1\] ended unexpectedly \(status -9\)", start)
+        await server.wait(r"\[worker 1\] replaced", start)
+        after = await server.pids()
+        assert after[2] == pids[2]
+        assert after[1] != pids[1]
+    await wait_for_end(*after.values())
+    assert all(re.match(r"\d{4}/\d\d/\d\d \d\d:\d\d:\d\d (INF|WAR|ERR) \S", line) for line in server.lines), server.log
+
+
+async def test_nothing_is_left_of_a_supervisor_that_was_killed(tmp_path: Path) -> None:
+    async with running(tmp_path) as server:
+        pids = (await server.pids()).values()
+        server.process.kill()
+        await wait_for_end(*pids)
+
+
+async def test_a_port_in_use_is_reported_once(tmp_path: Path) -> None:
+    async with running(tmp_path) as server:
+        second = tmp_path / "second"
+        second.mkdir()
+        (second / "polycast.yml").write_text(json.dumps({**server.values, "api": False, "metrics": False}))
+        ended = await asyncio.to_thread(
+            subprocess.run,
+            [sys.executable, "-m", "polycast"],
+            cwd=second,
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE,
+            check=False,
+        )
+        assert ended.returncode == 1
+        text = ended.stdout + ended.stderr
+        assert text.count("ERR") == 1, text
+        assert f"[RTSP] rtspAddress: listen on 127.0.0.1:{server.ports['rtsp']}" in text
+
+
+async def test_a_configuration_is_applied_in_all_workers_or_in_none(tmp_path: Path) -> None:
+    async with running(tmp_path) as server:
+        await server.post("/v3/config/paths/add/cam", {"maxReaders": 7})
+        await server.until("/v3/paths/list", lambda paths: [path["name"] for path in paths["items"]] == ["cam"])
+        start = len(server.lines)
+        await server.post("/v3/config/global/patch", {"readTimeout": "21s"}, "PATCH")
+        # What only some workers could do: the ports of the second one are taken.
+        taken = server.ports["rtp"] + 40
+        with subprocess.Popen(  # noqa: ASYNC220
+            [sys.executable, "-c", f"import socket,time; s=socket.socket(type=socket.SOCK_DGRAM); "
+             f"s.bind(('127.0.0.1',{taken + 8})); print('ready', flush=True); time.sleep(600)"],
+            stdout=subprocess.PIPE,
+        ) as other:  # fmt: skip
+            assert other.stdout is not None
+            await asyncio.to_thread(other.stdout.readline)
+            change = {"rtpAddress": f"127.0.0.1:{taken}", "rtcpAddress": f"127.0.0.1:{taken + 1}"}
+            with pytest.raises(Exception, match="409"):
+                await server.post("/v3/config/global/patch", change, "PATCH")
+            other.kill()
+        got = await server.get("/v3/config/global/get")
+        assert (got["readTimeout"], got["rtpAddress"]) == ("21s", server.values["rtpAddress"])
+        await server.wait(r"the configuration was not changed: \[RTSP\] rtpAddress: listen on", start)
+        opened = [line for line in server.lines if "[worker 1] [RTSP] listener opened" in line]
+        assert f":{server.ports['rtp']} (UDP/RTP)" in opened[-1]
+        values: dict[str, Any] = {**server.values, "rtmp": False}
+        server.file.write_text(json.dumps(values))
+        for number in (1, 2):
+            await server.wait(rf"\[worker {number}\] \[RTMP\] listener closed", start)
+
+
+async def test_several_workers_that_are_too_many_or_not_possible(tmp_path: Path) -> None:
+    for text, error in (("workers: 0", "'0' is neither a number from 1 to 256 nor auto"), ("workers: 257", "'257' is")):
+        (tmp_path / "polycast.yml").write_text(f"{text}\npaths: {{all_others: }}\n")
+        ended = await asyncio.to_thread(
+            subprocess.run,
+            [sys.executable, "-m", "polycast", "--check"],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE,
+            check=False,
+        )
+        assert ended.returncode == 1
+        assert error in ended.stdout
