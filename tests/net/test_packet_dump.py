@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
+import os
 import ssl
 import stat
+import tempfile
 import threading
 from pathlib import Path
 from typing import Any
@@ -91,10 +93,24 @@ def as_rtsp(number: int) -> tuple[str, str]:
     return "-d", f"tcp.port=={number},rtsp"
 
 
-@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+@pytest.mark.parametrize(
+    ("version", "has_memory_files"),
+    [(ssl.TLSVersion.TLSv1_2, True), (ssl.TLSVersion.TLSv1_3, True), (ssl.TLSVersion.TLSv1_3, False)],
+)
 async def test_tls_is_readable(
-    folder: Path, certificate: dict[str, str], authority: trustme.CA, version: ssl.TLSVersion
+    folder: Path,
+    certificate: dict[str, str],
+    authority: trustme.CA,
+    version: ssl.TLSVersion,
+    has_memory_files: bool,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    """The keys are in memory, or else in a temporary file."""
+    temporary = folder / "temporary"
+    temporary.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(temporary))
+    if not has_memory_files:
+        monkeypatch.delattr(os, "memfd_create", raising=False)
     files = {"rtspServerKey": certificate["key"], "rtspServerCert": certificate["certificate"]}
     client = ssl.create_default_context()
     authority.configure_trust(client)
@@ -108,6 +124,7 @@ async def test_tls_is_readable(
     rows = read_capture(capture, "data.data", options=decoded)
     assert [bytes.fromhex(row[0]) for row in rows if row[0]] == [REQUEST, answer]
     assert REQUEST not in capture.read_bytes()
+    assert not list(temporary.iterdir())
 
 
 async def test_sources_over_tls(folder: Path, certificate: dict[str, str]) -> None:

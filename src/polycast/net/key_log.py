@@ -42,7 +42,8 @@ class KeyLog:
         if self._descriptor < 0:
             return b""
         size = os.fstat(self._descriptor).st_size
-        logged = os.pread(self._descriptor, size, 0)
+        os.lseek(self._descriptor, 0, os.SEEK_SET)
+        logged = os.read(self._descriptor, size)
         lines = [line + b"\n" for line in logged.splitlines() if random in line]
         if not any(line.startswith(_COMPLETE) for line in lines):
             return b""
