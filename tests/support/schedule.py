@@ -44,11 +44,14 @@ SHARED = {
     "interop/test_posted.py": WHOLE_NAME,
     "chaos/test_hostile_clients.py": WHOLE_NAME,
     "chaos/test_origin_process.py": WHOLE_NAME,
+    "net/test_packet_dump.py": WHOLE_NAME,
+    "protocols/webrtc/test_long_run.py": WHOLE_NAME,
     # The media; the protocol of the publisher and the server's variant; the publisher and its protocol.
     "interop/test_rtmp_copies.py": r"\[.+?(?=-current-ffmpeg\]|-ffmpeg\])",
     "interop/test_hls_readers.py": r"\[\w+-\w+",
     "interop/test_rtmp_matrix.py": r"\[.+?-(udp|tcp|rtmps?)-",
     "interop/test_rtsp_matrix.py": r"\[.+?-(udp|tcp|tls)-",
+    "interop/test_rtsp_tunnels.py": r"\[(ffmpeg-tcp|gstreamer-srtp-udp)-",
 }
 """Files whose tests need not run on the same worker, except those with the same part in their names: they share what
 takes long to start. So do the tests of these files without such a part, and those of any other file."""
