@@ -213,6 +213,37 @@ async def disconnects(page: Page, server: Server, reader: Any) -> None:
     await has(page, "Publishing")
 
 
+LOOPBACK = ("--allow-loopback-in-peer-connection", "--disable-features=WebRtcHideLocalIpsWithMdns")
+
+
+async def test_it_plays_over_webrtc_and_over_hls_where_that_fails(tmp_path: Path) -> None:
+    tools.require("ffmpeg")
+    webrtc = {"webrtc": True, "webrtcAddress": "127.0.0.1:0", "webrtcLocalUDPAddress": "127.0.0.1:0"}
+    async with (
+        running(paths={"all": {}}, webrtcReorder="refuse", **webrtc) as server,
+        contextlib.AsyncExitStack() as stack,
+    ):
+        for name, options in {"fine": ("-tune", "zerolatency"), "reordered": ("-bf", "2")}.items():
+            publish = tools.ffmpeg(
+                "-re", "-f", "lavfi", "-i", "testsrc2=size=160x90:rate=15",
+                "-c:v", "libx264", "-preset", "superfast", *options, "-g", "15", "-pix_fmt", "yuv420p",
+                "-f", "rtsp", "-rtsp_transport", "tcp", server.url(name),
+            )  # fmt: skip
+            stack.enter_context(tools.start(name, publish, tmp_path))
+            await server.until(lambda name=name: (path := server.app.hub.paths.get(name)) and path.stream)
+        browser = await stack.enter_async_context(launch(tmp_path, *LOOPBACK))
+        page = await browser.open(address(server, "streams/fine"))
+        await click(page, "#watch")
+        await plays(page, 0.5)
+        assert await page.evaluate("document.querySelector('.player [aria-pressed=true]').innerText") == "WebRTC"
+        assert len(server.app.servers["WebRTC"].sessions()) == 1
+        await go(page, "streams/reordered", "reordered")
+        await click(page, "#watch")
+        await has(page, "Played over HLS instead.")
+        await plays(page, 0.5)
+        assert await page.evaluate("document.querySelector('.player [aria-pressed=true]').innerText") == "HLS"
+
+
 async def test_it_says_why_a_source_failed(tmp_path: Path) -> None:
     # Nothing listens on port 1.
     async with running(paths={"cam": {"source": "rtsp://127.0.0.1:1/x"}}) as server:
