@@ -1,6 +1,7 @@
 """Records made-up pictures and sound as fast as it can, until it is killed; for ``test_killed.py``.
 
-Arguments: the directory, and the format. Says on standard output how many frames are in files.
+Arguments: the directory, the format, and "sync" for ``recordSync``. Says on standard output how many bytes each part
+has that was written.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from polycast.config import LoadedConfiguration, from_mapping
 from polycast.record import disk
 
 
-async def main(folder: str, record_format: str) -> None:
+async def main(folder: str, record_format: str, *options: str) -> None:
     """Record for ever."""
     settings = {
         "record": True,
@@ -25,6 +26,7 @@ async def main(folder: str, record_format: str) -> None:
         "recordFormat": record_format,
         "recordPartDuration": "500ms",
         "recordSegmentDuration": "3s",
+        "recordSync": "sync" in options,
     }
     off = {"rtspDisable": True, "rtmpDisable": True, "hlsDisable": True}
     configuration = from_mapping({**off, "paths": {"cam": settings}})
