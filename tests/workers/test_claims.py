@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import socket
 
 import pytest
 from tests.support.waiting import until
 
+import polycast
 from polycast.cluster import Claim, ClaimRefused, KeyValueRegistry, NodeInfo, NodeUnreachable
+from polycast.errors import ConfigurationError
 from polycast.log import Log
 from polycast.workers.channel import Channel
 from polycast.workers.claims import Claims, ClaimStore, node_name, number_of_node
@@ -135,6 +138,21 @@ async def test_requests_reach_a_worker() -> None:
     with pytest.raises(NodeUnreachable):
         await one.request("worker-2", "hello", b"you", 10)
     machine.close()
+
+
+async def test_a_worker_that_is_slow_has_not_ended() -> None:
+    registry = KeyValueRegistry(ClaimStore(Channel(LOG)), asyncio.get_running_loop(), LOG, lifetime=math.inf)
+    directory = registry.directory
+    directory.on_connection(is_connected=True, now=0.0)
+    directory.on_node(NodeInfo("worker-1", "instance", "/worker-1"), 0.0)
+    assert directory.next_timeout() is None
+    assert directory.handle_timeout(1e9) == []
+    assert "worker-1" in directory.nodes
+
+
+def test_a_program_that_embeds_a_server_has_one_process() -> None:
+    with pytest.raises(ConfigurationError, match="a server in a Python program is one process"):
+        polycast.Server({"workers": 4})
 
 
 def test_names() -> None:

@@ -40,6 +40,6 @@ def load_settings(configuration: Mapping[str, Any] | str | os.PathLike[str] | No
 
 def _one_process(loaded: LoadedConfiguration) -> LoadedConfiguration:
     if loaded.configuration.workers != 1:
-        text = "workers: a server in a Python program is one process; start the command polycast for more"
+        text = "a server in a Python program is one process; start the command polycast for more"
         raise ConfigurationError(text, ("workers",))
     return loaded

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator
 from typing import Final
 
@@ -155,7 +156,7 @@ class Directory:
 
     def next_timeout(self) -> float | None:
         """Return when `handle_timeout` is to be called."""
-        if not self._is_connected or not self._members:
+        if not self._is_connected or not self._members or self._lifetime == math.inf:
             return None
         return min(member.seen for member in self._members.values()) + self._lifetime
 

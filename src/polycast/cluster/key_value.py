@@ -9,7 +9,7 @@ from typing import Final, Protocol
 
 import msgspec
 
-from polycast.cluster.directory import Claim, Directory, NodeInfo
+from polycast.cluster.directory import NODE_LIFETIME_SECONDS, Claim, Directory, NodeInfo
 from polycast.cluster.registry import ClaimRefused, NodeUnreachable, Registry, RegistryAway, Watcher
 from polycast.errors import PolycastError
 from polycast.log import Log
@@ -81,7 +81,15 @@ _node_decoder: Final = msgspec.msgpack.Decoder(NodeInfo)
 class KeyValueRegistry(Registry):
     """The registry on a store."""
 
-    def __init__(self, store: Store, loop: asyncio.AbstractEventLoop, log: Log) -> None:
+    def __init__(
+        self,
+        store: Store,
+        loop: asyncio.AbstractEventLoop,
+        log: Log,
+        lifetime: float = NODE_LIFETIME_SECONDS,
+    ) -> None:
+        """``lifetime``: seconds without a heartbeat after which a node counts as dead; infinite for a store that knows
+        when a node ends."""
         self._store = store
         self._loop = loop
         self._log = log
@@ -91,7 +99,7 @@ class KeyValueRegistry(Registry):
         self._is_connected = False
         self._told = 0
         """The highest revision that the watch has told."""
-        self.directory = Directory()
+        self.directory = Directory(lifetime)
 
     # Registry
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import os
 import secrets
 import socket
@@ -54,7 +55,8 @@ class WorkerApplication(Application):
         self._number = start.number
         self._channel = channel
         self._neighbours = Neighbours(start.number, start.folder, lambda: self.servers, log)
-        registry = KeyValueRegistry(ClaimStore(channel), loop, log)
+        # The supervisor knows when a worker ends; one that is only slow has ended nothing.
+        registry = KeyValueRegistry(ClaimStore(channel), loop, log, lifetime=math.inf)
         self._context = WorkerContext(
             start, channel, received, self._neighbours, partial(_owner_in, registry.directory)
         )
