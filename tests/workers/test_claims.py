@@ -6,12 +6,16 @@ import asyncio
 import logging
 import math
 import socket
+import sys
 
 import pytest
 from tests.support.waiting import until
 
 import polycast
+from polycast.app.servers import StartError
+from polycast.app.workers import worker_count
 from polycast.cluster import Claim, ClaimRefused, KeyValueRegistry, NodeInfo, NodeUnreachable
+from polycast.config.schema import Configuration
 from polycast.errors import ConfigurationError
 from polycast.log import Log
 from polycast.workers.channel import Channel
@@ -148,6 +152,13 @@ async def test_a_worker_that_is_slow_has_not_ended() -> None:
     assert directory.next_timeout() is None
     assert directory.handle_timeout(1e9) == []
     assert "worker-1" in directory.nodes
+
+
+def test_the_executable_has_one_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "frozen", True, raising=False)
+    assert worker_count(Configuration()) == 1
+    with pytest.raises(StartError, match="the executable is a single process"):
+        worker_count(Configuration(workers=2))
 
 
 def test_a_program_that_embeds_a_server_has_one_process() -> None:

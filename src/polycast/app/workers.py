@@ -15,6 +15,8 @@ WHEN_TAKEN = "workers: the new value takes effect when the server is started aga
 def worker_count(configuration: Configuration) -> int:
     """Return the number of workers. Raises StartError if this system cannot have several."""
     wanted = configuration.workers
+    if wanted != 1 and getattr(sys, "frozen", False):
+        raise StartError("several workers need Polycast as a Python package; the executable is a single process")
     if sys.platform == "linux":
         return wanted or len(os.sched_getaffinity(0))
     else:
