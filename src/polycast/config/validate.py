@@ -77,6 +77,9 @@ def broken_rules(configuration: Configuration) -> Iterator[ConfigurationError]:
         yield from _number_errors(field, field.of(configuration))
     yield from _general_errors(configuration, dialect)
     yield from configuration.broken_rules_of_cluster()
+    if configuration.cluster and configuration.workers != 1:
+        text = "'workers' must be 1 if 'cluster' is set: several servers on the machine can be nodes instead"
+        yield ConfigurationError(text, ("workers",), ("cluster",))
     credentials = credentials_of(configuration)
     for section in declared_sections():
         yield from configuration[section].broken_rules(dialect)
