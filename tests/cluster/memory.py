@@ -43,8 +43,9 @@ class Network:
 
     def join(self, one: str, other: str) -> None:
         """Mend it: the connections from before are reset."""
-        self.separated.discard(frozenset((one, other)))
-        self.reset({one, other})
+        if self.is_separated(one, other):
+            self.separated.discard(frozenset((one, other)))
+            self.reset({one, other})
 
     def reset(self, names: set[str]) -> None:
         for pipe in sorted(self.pipes, key=lambda pipe: pipe.names):

@@ -156,7 +156,7 @@ async def play(seed: int, loss: float, actions: list[tuple[float, tuple[str, int
     return world
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(
     seed=st.integers(0, 2**32),
     actions=st.lists(st.tuples(st.sampled_from([0.0, 0.3, 2.0, 7.0]), HARMLESS), max_size=12),
@@ -169,7 +169,7 @@ def test_without_failures_nothing_is_missing(seed: int, actions: list[tuple[floa
     run(main())
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(
     seed=st.integers(0, 2**32),
     loss=st.sampled_from([0.0, 0.1, 0.4]),
