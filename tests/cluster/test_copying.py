@@ -111,6 +111,27 @@ def test_a_publisher_that_moves_takes_its_readers_along() -> None:
     run(main())
 
 
+def test_an_owner_that_does_not_know_that_it_was_replaced_is_not_read_any_more() -> None:
+    async def main() -> None:
+        a, b, c = await start(Network(14), "a", "b", "c", publisherGrace="10s")
+        first = NumberedPublisher(a, "cam")
+        viewer = Viewer(b, "cam")
+        await asyncio.sleep(2)
+        a.store.cut()
+        second = NumberedPublisher(c, "cam")
+        await asyncio.sleep(5)
+        assert not first.closed, "it still publishes"
+        numbers = [number for number, _ in viewer.pictures]
+        assert numbers == sorted(numbers)
+        assert numbers[-1] == second.number
+        assert [name for name, _ in b.accepted] == ["a", "c"]
+        a.store.heal()
+        await asyncio.sleep(3)
+        assert first.closed
+
+    run(main())
+
+
 def test_a_publisher_is_refused_if_another_node_has_one_that_may_not_be_replaced() -> None:
     async def main() -> None:
         a, b = await start(Network(5), "a", "b", disablePublisherOverride=True)
