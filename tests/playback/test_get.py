@@ -215,6 +215,9 @@ async def test_parts_of_a_file_with_an_index(recorder: Recorder) -> None:
         ({"path": "other"}, 400, "path 'other' is not configured"),
         ({"start": "yesterday"}, 400, "invalid start: 'yesterday' is not a time"),
         ({"start": ""}, 400, "invalid start: '' is not a time"),
+        # in UTC, the year is one that there is not
+        ({"start": "0001-01-01T00:00:00+23:59"}, 400, "invalid start: '0001-01-01T00:00:00+23:59' is no valid time"),
+        ({"start": "9999-12-31T23:59:59-23:59"}, 400, "invalid start: '9999-12-31T23:59:59-23:59' is no valid time"),
         ({"start": "2023-02-30T00:00:00Z"}, 400, "invalid start: '2023-02-30T00:00:00Z' is no valid time"),
         ({"duration": ""}, 400, "invalid duration: "),
         ({"duration": "1x"}, 400, "invalid duration: "),

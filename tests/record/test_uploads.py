@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+import sqlite3
 import urllib.request
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -149,6 +151,21 @@ async def test_a_damaged_list_of_uploads_is_made_again(storage: Storage, tmp_pat
         names = await record(fixture, 1)
         await until(lambda: fixture.app.recorder.uploader.uploaded == 1, fixture.log.lines)
         assert storage.names() == [f"cameras/{name}" for name in names]
+
+
+async def test_a_list_that_another_program_uses_is_not_lost(
+    storage: Storage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(uploads, "BUSY_SECONDS", 0.01)
+    with closing(sqlite3.connect(tmp_path / uploads.NAME, isolation_level=None)) as database:
+        database.execute(uploads._TABLE)
+        database.execute("INSERT INTO uploads VALUES ('other.mp4', 's3://others', 0, '', 'fmp4')")
+        database.execute("BEGIN EXCLUSIVE")
+        async with running(tmp_path, recordUpload=storage.address()) as fixture:
+            await fixture.log.wait("WARNING .*the list of uploads cannot be kept: database is locked")
+        database.execute("ROLLBACK")
+    with closing(sqlite3.connect(tmp_path / uploads.NAME)) as database:
+        assert database.execute("SELECT file FROM uploads").fetchall() == [("other.mp4",)]
 
 
 def test_the_settings_are_loaded(tmp_path: Path) -> None:

@@ -58,7 +58,7 @@ def parse_moment(text: str) -> Moment:
         zone = timezone(-offset if match[9] == "-" else offset)
     try:
         date = datetime(*(int(match[index]) for index in range(1, 7)), tzinfo=zone)  # type: ignore[arg-type, misc]
-        seconds = (date - _EPOCH) // timedelta(seconds=1)
+        seconds = (date.astimezone(UTC) - _EPOCH) // timedelta(seconds=1)  # in UTC, its year may be another one
     except (ValueError, OverflowError) as error:
         raise ValueError(f"'{text}' is no valid time: {error}") from None
     fraction = (match[7] or "")[:9].ljust(9, "0")

@@ -34,6 +34,9 @@ REQUEST_SECONDS: Final = 60
 BUSY_SECONDS: Final = 5.0
 """How long another process may use the database."""
 
+_DAMAGED: Final = (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT)
+"""Primary result codes, the low byte of the extended ones."""
+
 _TABLE: Final = (
     "CREATE TABLE IF NOT EXISTS uploads (file TEXT, address TEXT, removes INTEGER, record_path TEXT, "
     "record_format TEXT, PRIMARY KEY (file, address)) WITHOUT ROWID"
@@ -271,8 +274,10 @@ class _Journal:
         database = sqlite3.connect(name, timeout=BUSY_SECONDS, isolation_level=None)
         try:
             database.execute(_TABLE)
-        except sqlite3.DatabaseError:
+        except sqlite3.DatabaseError as error:
             database.close()
+            if error.sqlite_errorcode & 0xFF not in _DAMAGED:  # in use, or the disk is full: nothing may be lost
+                raise
             with suppress(OSError):
                 os.unlink(name)  # it is damaged
             database = sqlite3.connect(name, timeout=BUSY_SECONDS, isolation_level=None)

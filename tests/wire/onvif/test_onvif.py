@@ -122,7 +122,11 @@ def test_what_a_camera_answers() -> None:
         "<Date><Year>2026</Year><Month>9</Month><Day>16</Day></Date></UTCDateTime>"
     )
     assert device.device_time(now) == datetime(2026, 9, 16, 7, 50, 59, tzinfo=UTC)
-    for text in ("", "<UTCDateTime><Year>x</Year></UTCDateTime>"):
+    last_year = (
+        "<UTCDateTime><Hour>23</Hour><Minute>59</Minute><Second>59</Second>"
+        "<Year>9999</Year><Month>12</Month><Day>31</Day></UTCDateTime>"
+    )  # a second later, there is no date
+    for text in ("", "<UTCDateTime><Year>x</Year></UTCDateTime>", last_year):
         assert device.device_time(body(text)) is None
     capabilities = "<Capabilities><PTZ><XAddr>http://c/ptz</XAddr></PTZ><Media><XAddr>http://c/media</XAddr></Media></Capabilities>"
     assert device.services(body(capabilities)) == device.Services("http://c/media", "http://c/ptz")
@@ -190,3 +194,9 @@ def test_addresses() -> None:
         address.stream("rtsp://host:x/")
     with pytest.raises(RemoteProtocolError):
         address.service("http://[")
+    # Behind the host, these would be a user and another host, a longer name, or another port.
+    for path in ("x:@evil.example/", "@evil.example/", ".evil.example/onvif", ":8081/onvif", "media"):
+        with pytest.raises(RemoteProtocolError, match="invalid address"):
+            address.service(path)
+    assert address.service("http://10.0.0.1//evil.example/") == "http://192.0.2.7:8080//evil.example/"
+    assert address.service("/onvif/media") == "http://192.0.2.7:8080/onvif/media"

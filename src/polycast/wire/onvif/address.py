@@ -40,6 +40,8 @@ class OnvifAddress(NamedTuple):
             path = urlsplit(address).path
         except ValueError as error:
             raise RemoteProtocolError(f"the camera names an invalid address: {error}") from error
+        if path and not path.startswith("/"):  # behind the host, it would be a part of its name
+            raise RemoteProtocolError(f"the camera names an invalid address: {address[:200]}")
         return f"{self.scheme}://{self.netloc}{path or DEVICE_PATH}"
 
     def stream(self, uri: str) -> str:

@@ -18,6 +18,8 @@ DEVICE_PATH: Final = "/onvif/device_service"
 """Where the device service is (ONVIF Core Specification section 5.1.1)."""
 MAXIMUM_PROFILES: Final = 256
 """Profiles of a recorder that are looked at."""
+MAXIMUM_YEAR: Final = 9000
+"""Of a camera's clock, which is added to: there are no dates after the year 9999."""
 MAXIMUM_TEXT: Final = 1024
 """Characters of an address or a token."""
 
@@ -64,6 +66,8 @@ def device_time(body: Element) -> datetime | None:
     names = ("Year", "Month", "Day", "Hour", "Minute", "Second")
     with suppress(ValueError, OverflowError):
         year, month, day, hour, minute, second = (int(found.value(name)) for name in names)
+        if year > MAXIMUM_YEAR:
+            return None
         return datetime(year, month, day, hour, minute, min(second, 59), tzinfo=UTC)
     return None
 
