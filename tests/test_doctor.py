@@ -179,7 +179,7 @@ def no_programs(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_what_is_not_installed() -> None:
     found = checks()
     assert found["FFmpeg"].state == "warning"
-    for extra in ("media", "webrtc", "rich", "s3"):
+    for extra in ("media", "webrtc", "rich", "s3", "cluster"):
         assert found[f"extra {extra}"].remedy.endswith(f'pip install ".[{extra}]"')
 
 

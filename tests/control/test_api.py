@@ -241,7 +241,9 @@ async def test_credentials() -> None:
         assert refused.headers["www-authenticate"].startswith("Basic realm=")
         assert refused.json() == {"error": "credentials are needed"}
         for auth in (("admin", "wrong"), ("wrong", "secret"), ("admin", "")):
-            assert (await server.api.get("/v1/config/get", auth=auth)).status_code == 401
+            refused = await server.api.get("/v1/config/get", auth=auth)
+            assert refused.status_code == 401
+            assert refused.json() == {"error": "these credentials are not valid, or have no permission for this"}
         assert (await server.api.get("/v1/config/get", headers={"Authorization": "Basic !"})).status_code == 401
         assert (await server.api.get("/v1/config/get", auth=("admin", "secret"))).status_code == 200
         assert (await server.metrics.get("/metrics")).status_code == 401

@@ -75,6 +75,7 @@ def _extras() -> Iterator[Check]:
         "webrtc": ("WebRTC", ("OpenSSL", "cryptography", "ifaddr")),
         "rich": ("polycast top", ("rich",)),
         "s3": ("uploads of recorded files", ("obstore",)),
+        "cluster": ("several machines that serve the same streams", ("nats",)),
     }
     for extra, (purpose, modules) in extras.items():
         missing = [module for module in modules if find_spec(module) is None]
@@ -91,6 +92,7 @@ def _versions(extra: str) -> str:
         "webrtc": ("pyOpenSSL", "cryptography"),
         "rich": ("rich",),
         "s3": ("obstore",),
+        "cluster": ("nats-py",),
     }[extra]
     found = []
     for package in packages:

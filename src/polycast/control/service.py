@@ -128,6 +128,7 @@ class Guard:
 
     body_limit = MAXIMUM_BODY
     credentials_needed = "credentials are needed"
+    credentials_refused = "these credentials are not valid, or have no permission for this"
 
     def __init__(
         self,
@@ -230,7 +231,7 @@ class Guard:
                 is_known = await self._media_server.hub.access.is_known(access)
                 transaction.respond(self._refusal_for_console(access, common, is_known=is_known))
             else:
-                self._refuse_credentials(transaction, common)
+                self._refuse_credentials(transaction, common, is_given=access.credentials.is_given)
         except Exception:
             self._log.exception("internal error")
             transaction.respond(self._error(500, "internal error", common))
@@ -254,7 +255,7 @@ class Guard:
         ]
         return Response(204, [*allowed, *common])
 
-    def _refuse_credentials(self, transaction: Transaction, common: Sequence[Header]) -> None:
+    def _refuse_credentials(self, transaction: Transaction, common: Sequence[Header], *, is_given: bool) -> None:
         dialect = dialect_of(self._media_server.configuration.dialect)
         if dialect is MEDIAMTX:
             # It asks only those who gave none, so that browsers show the error for wrong ones.
@@ -264,7 +265,8 @@ class Guard:
             response = Response(401, [(b"content-type", b"application/json; charset=utf-8"), *challenge, *common], body)
         else:
             challenge = [(b"www-authenticate", f'Basic realm="{REALM}", charset="UTF-8"'.encode())]
-            response = self._error(401, self.credentials_needed, [*challenge, *common])
+            text = self.credentials_refused if is_given else self.credentials_needed
+            response = self._error(401, text, [*challenge, *common])
         transaction.respond(response)
 
     def _refusal_for_console(self, access: AccessRequest, common: Sequence[Header], *, is_known: bool) -> Response:
@@ -290,7 +292,7 @@ class PathGuard(Guard):
     finds the path with the same function, and tells nothing of any path then. Errors have the form of MediaMTX's.
     """
 
-    credentials_needed = "authentication error"
+    credentials_needed = credentials_refused = "authentication error"
 
     def _refusal(self, request: Request, common: Sequence[Header]) -> Response | None:
         try:
