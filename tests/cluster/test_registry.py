@@ -41,6 +41,19 @@ def test_a_claim_is_known_everywhere_and_refused_to_others() -> None:
     run(main())
 
 
+def test_a_publisher_that_comes_before_the_node_has_joined() -> None:
+    async def main() -> None:
+        (a,) = await start(network := Network(1), "a")
+        b = TestNode(network, "b")
+        b.publish("cam")
+        await asyncio.sleep(0.1)
+        await b.start()
+        await asyncio.sleep(2.0)
+        assert a.owner("cam") == b.owner("cam") == "b"
+
+    run(main())
+
+
 def test_an_overriding_publisher_moves_the_claim_with_a_higher_revision() -> None:
     async def main() -> None:
         a, b, c = await start(Network(2), "a", "b", "c")

@@ -224,6 +224,70 @@ async def test_held_requests_get_the_stream() -> None:
     path.close("end")
 
 
+class SlowWorkers:
+    """The other worker processes, which take their time to say who starts what."""
+
+    def __init__(self) -> None:
+        self.answer = asyncio.Event()
+        self.asked = 0
+
+    def is_run_here(self, path: str) -> bool:
+        return True
+
+    async def settle(self, path: str) -> None:
+        self.asked += 1
+        await self.answer.wait()
+
+    def readers_of(self, path: str) -> int:
+        return 0
+
+
+def with_workers() -> tuple[Hub, SlowWorkers]:
+    hub, workers = make_hub({"all": {}}), SlowWorkers()
+    hub._other_workers = workers
+    return hub, workers
+
+
+async def test_stream_that_begins_while_workers_are_asked() -> None:
+    hub, workers = with_workers()
+    path, source = with_source(hub)
+    asking = asyncio.create_task(path.wait_ready())
+    await until(lambda: workers.asked == 1)
+    stream = path.start_publishing(source, [VIDEO], publishes_packets=False)
+    workers.answer.set()
+    async with asyncio.timeout(30):
+        assert await asking is stream
+    assert source.events == []
+    path.close("end")
+
+
+async def test_path_stays_while_workers_are_asked() -> None:
+    hub, workers = with_workers()
+    path, source = with_source(hub)
+    asking = asyncio.create_task(path.wait_ready())
+    await until(lambda: workers.asked == 1)
+    hub.release(path)  # another client, which did not wait
+    assert not path.is_closed
+    workers.answer.set()
+    await until(lambda: source.events == ["start"])
+    asking.cancel()
+    await asyncio.wait((asking,))
+    path.close("end")
+
+
+async def test_path_that_is_closed_while_workers_are_asked() -> None:
+    hub, workers = with_workers()
+    path, source = with_source(hub)
+    asking = asyncio.create_task(path.wait_ready())
+    await until(lambda: workers.asked == 1)
+    path.close("end")
+    workers.answer.set()
+    with pytest.raises(PathClosed):
+        async with asyncio.timeout(30):
+            await asking
+    assert source.events == ["stop (end)"]
+
+
 async def test_held_requests_time_out() -> None:
     path, source = with_source(make_hub({"cam": {}}), start_timeout=0.005)
     with pytest.raises(SourceTimedOut, match="source of path 'cam' has timed out"):

@@ -8,7 +8,9 @@ import math
 import socket
 import sys
 
+import msgspec
 import pytest
+from msgspec import Raw
 from tests.support.waiting import until
 
 import polycast
@@ -19,7 +21,7 @@ from polycast.config.schema import Configuration
 from polycast.errors import ConfigurationError
 from polycast.log import Log
 from polycast.workers.channel import Channel
-from polycast.workers.claims import Claims, ClaimStore, node_name, number_of_node
+from polycast.workers.claims import Claims, ClaimStore, Entry, node_name, number_of_node
 from polycast.workers.messages import ReaderCount
 
 LOG = Log(logging.getLogger("test"))
@@ -129,6 +131,35 @@ async def test_what_a_worker_had_lapses_when_it_ends() -> None:
     assert third.directory.claim_of("b") == kept
     await until(lambda: third.directory.owner_of("b") == kept)
     assert (await third.claim("a", moves=False)).node == "worker-1"
+    machine.close()
+
+
+async def test_what_changes_while_a_worker_starts_is_not_forgotten() -> None:
+    """The answer and the changes after it arrive in one read: the changes are processed first."""
+    machine = Machine()
+    one, _ = await machine.add(1)
+    await until(lambda: len(one.directory.nodes) == 1)
+    first = await one.claim("gone", moves=False)
+    opening = machine.claims._open
+    machine.claims.attach(2, channel := Channel(LOG))
+
+    async def open_and_change(body: Raw) -> list[Entry]:
+        entries = await opening(2, channel, body)
+        await machine.claims._write(1, Raw(msgspec.msgpack.encode(Entry("gone", None, first.revision))))
+        value = msgspec.msgpack.encode(("worker-1", "instance"))
+        await machine.claims._write(1, Raw(msgspec.msgpack.encode(Entry("new", value, 0))))
+        return entries
+
+    channel.calls["claims"] = open_and_change
+    ends = socket.socketpair()
+    await channel.open(ends[0])
+    machine.channels[2], machine.workers[2] = channel, Channel(LOG)
+    await machine.workers[2].open(ends[1])
+    registry, node = KeyValueRegistry(ClaimStore(machine.workers[2]), asyncio.get_running_loop(), LOG), Node()
+    await registry.join(NodeInfo("worker-2", "instance", "/worker-2"), node)
+    assert registry.directory.claim_of("gone") is None
+    assert registry.directory.claim_of("new") is not None
+    assert node.claims == [("gone", "worker-1"), ("gone", ""), ("new", "worker-1")]
     machine.close()
 
 

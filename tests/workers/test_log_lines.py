@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import socket
 
 from tests.support.waiting import PATIENCE, until
@@ -38,14 +39,16 @@ async def test_lines_keep_their_level_time_and_text() -> None:
         raise ValueError("a bug")
     except ValueError:
         sender.exception("internal error")
-    sender.info("x" * 2 * MAXIMUM_LINE)
-    await until(lambda: len(collected.records) == 3)
-    first, second, third = collected.records
+    sender.info("\N{VIDEO CAMERA}" * MAXIMUM_LINE)
+    sender.info("the file %s", os.fsdecode(b"\xff.mp4"))
+    await until(lambda: len(collected.records) == 4)
+    first, second, third, fourth = collected.records
     assert (first.levelno, first.getMessage()) == (logging.WARNING, "[worker 3] 100% of it\nin two lines")
     assert abs(first.created - second.created) < PATIENCE
     assert second.getMessage().startswith("[worker 3] internal error\nTraceback")
     assert second.getMessage().endswith("ValueError: a bug")
-    assert len(third.getMessage()) < MAXIMUM_LINE
+    assert 0 < len(third.getMessage().encode()) < MAXIMUM_LINE
+    assert fourth.getMessage() == r"[worker 3] the file \udcff.mp4"
     await asyncio.to_thread(handler.end)
     ends[1].close()
     async with asyncio.timeout(PATIENCE):

@@ -16,6 +16,7 @@ from polycast.config.dialects.registry import MEDIAMTX
 from polycast.config.schema import Configuration
 from polycast.net.listen import open_tcp_listener
 from polycast.protocols.rtsp.configuration import RtspConfiguration
+from polycast.protocols.srt.configuration import SrtConfiguration
 from polycast.protocols.webrtc.configuration import WebRtcConfiguration
 from polycast.workers.ports import Ports, for_worker
 
@@ -60,11 +61,19 @@ async def test_shared_ports_are_held() -> None:
     ports = Ports(2)
     given = only(rtmp=True, rtmpAddress="127.0.0.1:0", srt=True, srtAddress="127.0.0.1:0")
     prepared = await ports.prepare(given)
-    sockets = ports.sockets(given, "srtAddress")
+    address = prepared[SrtConfiguration].srt_address
+    sockets = ports.sockets("srtAddress", address)
     assert len({each.getsockname()[1] for each in sockets}) == 1
     assert f":{sockets[0].getsockname()[1]}" in str(prepared)
+    # While another configuration is applied, workers ask for its sockets, and for the old ones if it fails.
+    changed = await ports.prepare(only(srt=True, srtAddress="localhost:0"))
+    others = ports.sockets("srtAddress", changed[SrtConfiguration].srt_address)
+    assert others[0].getsockname()[1] != sockets[0].getsockname()[1]
+    assert ports.sockets("srtAddress", address) is sockets
     ports.keep(only())
-    assert sockets[0].fileno() == -1
+    assert sockets[0].fileno() == others[0].fileno() == -1
+    with pytest.raises(StartError, match="no socket for"):
+        ports.sockets("srtAddress", address)
     ports.close()
 
 
@@ -83,8 +92,8 @@ async def test_datagrams_reach_the_worker_whose_number_they_carry() -> None:
     client is at offset 40."""
     ports = Ports(3)
     given = only(srt=True, srtAddress="127.0.0.1:0")
-    await ports.prepare(given)
-    sockets = ports.sockets(given, "srtAddress")
+    prepared = await ports.prepare(given)
+    sockets = ports.sockets("srtAddress", prepared[SrtConfiguration].srt_address)
     address = sockets[0].getsockname()
     numbers = random.Random(1)
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:

@@ -102,8 +102,12 @@ async def test_a_configuration_is_applied_in_all_workers_or_in_none(tmp_path: Pa
         got = await server.get("/v3/config/global/get")
         assert (got["readTimeout"], got["rtpAddress"]) == ("21s", server.values["rtpAddress"])
         await server.wait(r"the configuration was not changed: \[RTSP\] rtpAddress: listen on", start)
-        opened = [line for line in server.lines if "[worker 1] [RTSP] listener opened" in line]
-        assert f":{server.ports['rtp']} (UDP/RTP)" in opened[-1]
+        reopened = [line for line in server.lines if "[worker 1] [RTSP] listener opened" in line]
+        assert f":{server.ports['rtp']} (UDP/RTP)" in reopened[-1]
+        # A port that all workers share: they get sockets of the new one.
+        await server.post("/v3/config/global/patch", {"srtAddress": "127.0.0.1:0"}, "PATCH")
+        opened = [await server.wait(rf"\[worker {n}\] \[SRT\] listener opened on \S+:(\d+)", start) for n in (1, 2)]
+        assert opened[0][1] == opened[1][1] != str(server.ports["srt"])
         values: dict[str, Any] = {**server.values, "rtmp": False}
         server.file.write_text(json.dumps(values))
         for number in (1, 2):

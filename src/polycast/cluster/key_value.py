@@ -113,7 +113,9 @@ class KeyValueRegistry(Registry):
         await self._store.open(info.name, self)
 
     async def claim(self, path: str, *, moves: bool) -> Claim:
-        own = self._me
+        own = self._own
+        if own is None:
+            raise RegistryAway("the node has not joined yet")
         for _ in range(ATTEMPTS):
             known = self.directory.claim_of(path)
             if known is not None and (known.node, known.instance) == (own.name, own.instance):
@@ -155,11 +157,6 @@ class KeyValueRegistry(Registry):
             with contextlib.suppress(RegistryAway):
                 await self._store.send(_encoder.encode(self._own), is_farewell=True)
         await self._store.close()
-
-    @property
-    def _me(self) -> NodeInfo:
-        assert self._own is not None, "join comes first"
-        return self._own
 
     async def _until_told(self, path: str, revision: int) -> None:
         """Wait until the watch has brought another revision of an entry, for a short time."""

@@ -214,7 +214,8 @@ class Path:
     def is_unused(self) -> bool:
         """Whether nobody publishes, reads or waits."""
         is_idle = self.source is None or (self.on_demand is not None and self.on_demand.state is State.STOPPED)
-        return self.publisher is None and is_idle and self.stream is None and not self._pending
+        is_wanted = bool(self._pending) or self._substitute.is_settling
+        return self.publisher is None and is_idle and self.stream is None and not is_wanted
 
     def reconfigure(self, entry: PathEntry, groups: tuple[str, ...]) -> None:
         """Use new settings, which differ only in those that can change at any time (`config.diff.restarts_path`)."""
@@ -302,12 +303,14 @@ class Path:
         ``is_node``: for another node, which never gets what is only copied from a third one.
         Raises Redirected, NoOnePublishing, SourceTimedOut or PathClosed.
         """
+        if self.stream is None and self.on_demand is not None:
+            await self._substitute.settle(self.name)
+            if self._closed:
+                raise PathClosed(self.name)
         source = self._substitute.source
         is_fallback = source is not None and self.publisher is source and not self.is_copy
         if self.stream is not None and (follows or not is_fallback) and not (is_node and self.is_copy):
             return self.stream
-        if self._substitute.other_workers is not None and self.on_demand is not None and self.stream is None:
-            await self._substitute.other_workers.settle(self.name)
         is_elsewhere = self._substitute.start_copying()
         if is_elsewhere and is_node:
             raise self._no_one_publishing()

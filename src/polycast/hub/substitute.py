@@ -30,7 +30,7 @@ class Host(Protocol):
 class Substitute:
     """The source of readers that cannot be redirected, or of those of a path that another node publishes."""
 
-    __slots__ = ("_before", "_copy", "_host", "_pull", "check_publisher", "other_workers", "source")
+    __slots__ = ("_before", "_copy", "_host", "_pull", "_settling", "check_publisher", "other_workers", "source")
 
     def __init__(
         self,
@@ -48,6 +48,7 @@ class Substitute:
         self._copy = copy
         self.check_publisher = check_publisher
         self.other_workers = other_workers
+        self._settling = 0
         self.source: Source | None = None
         self._before: OnDemand | None = None
         """What starts the path's own source or command, while another node publishes the path."""
@@ -56,6 +57,21 @@ class Substitute:
     def is_copy(self) -> bool:
         """Whether the stream is, or will be, copied from another node."""
         return self.source is not None and self.source.is_copy
+
+    @property
+    def is_settling(self) -> bool:
+        """Whether somebody waits in `settle`."""
+        return self._settling > 0
+
+    async def settle(self, path: str) -> None:
+        """Learn which worker is to start what the path gets its stream from; anything may happen to it meanwhile."""
+        if self.other_workers is None:
+            return
+        self._settling += 1
+        try:
+            await self.other_workers.settle(path)
+        finally:
+            self._settling -= 1
 
     def start_pulling(self, target: str) -> bool:
         """Let the server pull from ``target`` once a reader wants it; return whether it can."""

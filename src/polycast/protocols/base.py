@@ -230,8 +230,9 @@ class Workers(typing.Protocol):
     """Of this worker, from 0."""
     count: int
 
-    async def take_socket(self, key: str) -> socket.socket:
-        """Return this worker's socket of those that share the UDP port of a listener, by its configuration key.
+    async def take_socket(self, key: str, address: str) -> socket.socket:
+        """Return this worker's socket of those that share the UDP port of a listener, by its configuration key and its
+        address.
 
         The system gives a datagram to the worker whose index a number in it leaves as a remainder when it is divided by
         the count of workers. Raises OSError.

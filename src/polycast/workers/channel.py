@@ -64,6 +64,8 @@ class Channel(asyncio.Protocol):
         self._answering: dict[int, asyncio.Task[None]] = {}
         self._writable = asyncio.Event()
         self._writable.set()
+        self.has_heard = False
+        """Whether anything was received since this was reset."""
         self.calls: dict[str, Callable[[Raw], Awaitable[object]]] = {}
         """What answers calls, by subject. PolycastError is passed on to the caller."""
         self.notices: dict[str, Callable[[Raw], None]] = {}
@@ -128,6 +130,7 @@ class Channel(asyncio.Protocol):
         self._transport = cast("asyncio.Transport", transport)  # uvloop's are not of this class
 
     def data_received(self, data: bytes) -> None:
+        self.has_heard = True
         received = self._received
         received += data
         start = 0

@@ -160,17 +160,24 @@ class ClaimStore:
     def __init__(self, channel: Channel) -> None:
         self._channel = channel
         self._listener: StoreListener | None = None
+        self._early: list[Entry] | None = None
+        """Changes that came while the answer of `open` is awaited: they are later than what it says."""
         channel.notices |= {"entry": self._on_entry, "message": self._on_message}
         channel.calls["request"] = self._on_request
 
     async def open(self, name: str, listener: StoreListener) -> None:
         """Learn of all entries and messages. ``name`` is known to the supervisor."""
         self._listener = listener
+        early: list[Entry] = []
+        self._early = early
         listener.on_connection(is_connected=True)
-        entries = await self._call("claims", None, list[Entry])
+        entries: list[Entry] = await self._call("claims", None, list[Entry])
         for entry in entries:
             listener.on_entry(entry.path, entry.value, entry.revision)
         listener.on_snapshot(frozenset(entry.path for entry in entries))
+        self._early = None
+        for entry in early:
+            listener.on_entry(entry.path, entry.value, entry.revision)
 
     async def write(self, path: str, value: bytes, revision: int) -> int:
         return await self._change(Entry(path, value, revision))
@@ -208,7 +215,9 @@ class ClaimStore:
 
     def _on_entry(self, body: Raw) -> None:
         entry = msgspec.msgpack.decode(body, type=Entry)
-        if self._listener is not None:
+        if self._early is not None:
+            self._early.append(entry)
+        elif self._listener is not None:
             self._listener.on_entry(entry.path, entry.value, entry.revision)
 
     def _on_message(self, body: Raw) -> None:

@@ -44,9 +44,9 @@ class WorkerContext(PathObserver):
         self._neighbours = neighbours
         self._owner = owner
 
-    async def take_socket(self, key: str) -> socket.socket:
+    async def take_socket(self, key: str, address: str) -> socket.socket:
         try:
-            await self._channel.call("socket", key)
+            await self._channel.call("socket", (key, address))
         except PolycastError as error:
             raise OSError(str(error)) from error
         # It was sent before the answer.

@@ -20,6 +20,9 @@ from polycast.log.writer import Descriptor, LogWriter
 MAXIMUM_LINE: Final = 1024 * 1024
 """Bytes of one line, with the traceback of a bug."""
 
+_MAXIMUM_TEXT: Final = MAXIMUM_LINE - 64
+"""Bytes of its text, beside which there are level, time, and headers."""
+
 _LENGTH: Final = 4
 
 
@@ -36,7 +39,9 @@ class _Sent(Descriptor):
     def encode(self, level: int, line: str) -> bytes:
         # The line begins with its time; see `LineHandler.format`.
         created, _, text = line.partition(" ")
-        encoded = msgspec.msgpack.encode(_Line(level, float(created), text[: MAXIMUM_LINE // 4]))
+        # Names of files may have surrogates, which are not UTF-8.
+        cut = text.encode(errors="backslashreplace")[:_MAXIMUM_TEXT].decode(errors="ignore")
+        encoded = msgspec.msgpack.encode(_Line(level, float(created), cut))
         return len(encoded).to_bytes(_LENGTH) + encoded
 
     def write(self, pending: deque[bytes]) -> None:

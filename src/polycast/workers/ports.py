@@ -113,10 +113,17 @@ class Ports:
         for key in self._held.keys() - wanted:
             self._close(self._held.pop(key))
 
-    def sockets(self, configuration: Configuration, key: str) -> list[socket.socket]:
-        """Return the UDP sockets of all workers for a listener."""
-        address = next(listener.address(configuration) for _, listener in _shared(configuration) if listener.key == key)
-        return self._held[key, address]
+    def sockets(self, key: str, address: str) -> list[socket.socket]:
+        """Return the UDP sockets of all workers for a listener, by its configuration key and its address in `prepare`'s
+        result. While a configuration is applied there may be those of the old one as well. Raises StartError.
+        """
+        host, port = parse_address(address)
+        for (held_key, held_address), sockets in self._held.items():
+            held_host, held_port = parse_address(held_address)
+            number = held_port or sockets[0].getsockname()[1]
+            if (held_key, held_host, number) == (key, host, port):
+                return sockets
+        raise StartError(f"{key}: the workers have no socket for {address}")
 
     def close(self) -> None:
         """Release all ports."""

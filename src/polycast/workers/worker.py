@@ -51,6 +51,7 @@ class Worker:
         self._channel = Channel(self._log)
         self._application: WorkerApplication | None = None
         self._folder = ""
+        self._parent = os.getppid()
         self.stopped = asyncio.Event()
 
     async def run(self, control: socket.socket) -> None:
@@ -68,7 +69,7 @@ class Worker:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(ORPHAN_SECONDS if self._channel.lost.done() else None):
                     await self._application.stop()
-        if self._channel.lost.done():
+        if os.getppid() != self._parent:  # or the others still use the folder
             await asyncio.to_thread(shutil.rmtree, self._folder, ignore_errors=True)
         self._channel.close()
 

@@ -29,6 +29,12 @@ PAUSES: Final = RetryPauses(first=0.5, longest=30.0)
 TRIAL_SECONDS: Final = 30.0
 """A worker that lived for longer is replaced at once; so is the first one that did not."""
 
+CHECK_SECONDS: Final = 5.0
+"""Between two checks of a worker: it says every second that it lives."""
+
+MAXIMUM_SILENT_CHECKS: Final = 12
+"""Checks in a row without a sign of life after which it counts as hanging: far more than a busy machine needs."""
+
 START_SECONDS: Final = 120.0
 """For the start of a worker: on a busy machine, imports alone take long."""
 
@@ -146,10 +152,10 @@ class Workers:
         self.ports.close()
 
     async def _end(self, process: WorkerProcess) -> None:
-        with contextlib.suppress(ChannelError):
-            await process.channel.call("stop")
         try:
             async with asyncio.timeout(STOP_SECONDS):
+                with contextlib.suppress(ChannelError):
+                    await process.channel.call("stop", seconds=STOP_SECONDS)
                 await process.wait()
         except TimeoutError:
             process.kill()
@@ -184,10 +190,26 @@ class Workers:
         slot.process = process
 
     async def _send_socket(self, process: WorkerProcess, body: Raw) -> None:
-        assert self._configuration is not None
-        key = msgspec.msgpack.decode(body, type=str)
-        sockets = self.ports.sockets(self._given or self._configuration, key)
-        process.send_socket(sockets[process.number - 1])
+        key, address = msgspec.msgpack.decode(body, type=tuple[str, str])
+        process.send_socket(self.ports.sockets(key, address)[process.number - 1])
+
+    async def _end_of(self, slot: Slot, process: WorkerProcess) -> int:
+        """Wait until a worker has ended; return its status. One that hangs is ended: its share of the clients would get
+        no answer, forever.
+        """
+        ending = asyncio.get_running_loop().create_task(process.wait())
+        silent = 0
+        try:
+            while not (await asyncio.wait((ending,), timeout=CHECK_SECONDS))[0]:
+                # Counted, not measured: a supervisor that stood still itself has read nothing either.
+                silent = 0 if process.channel.has_heard else silent + 1
+                process.channel.has_heard = False
+                if silent == MAXIMUM_SILENT_CHECKS and not self._is_stopping:
+                    slot.log.error("does not answer for %g s, and is ended", silent * CHECK_SECONDS)
+                    process.kill()
+            return ending.result()
+        finally:
+            ending.cancel()
 
     async def _watch(self, slot: Slot) -> None:
         """Replace a worker whenever it ends."""
@@ -195,7 +217,7 @@ class Workers:
         while True:
             process, began = slot.process, time.monotonic()
             if process is not None:
-                status = await process.wait()
+                status = await self._end_of(slot, process)
                 slot.process = None
                 self.on_ended(slot.number)
                 if self._is_stopping:

@@ -69,10 +69,12 @@ class SrtServer(Host):
     # Server
 
     async def start(self) -> None:
-        host, port = parse_address(self.kind.listeners[0].address(self.configuration))
+        listener = self.kind.listeners[0]
+        address = listener.address(self.configuration)
+        host, port = parse_address(address)
         workers = self.context.workers
         if workers is not None:
-            bound = await workers.take_socket(self.kind.listeners[0].key)
+            bound = await workers.take_socket(listener.key, address)
         else:
             bound = await asyncio.to_thread(open_udp_socket, host, port, RECEIVE_BUFFER, RECEIVE_BUFFER)
         self._socket = UdpSocket(self.context.loop, bound, self._on_datagram, self._timers.settle)
