@@ -75,6 +75,29 @@ def test_certificates(values: dict[str, Any], keys: str, tmp_path: Path, monkeyp
     assert is_error
 
 
+def test_certificates_of_a_cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    authority = trustme.CA()
+    issued = authority.issue_cert("localhost")
+    issued.private_key_pem.write_to_path(tmp_path / "server.key")
+    issued.cert_chain_pems[0].write_to_path(tmp_path / "server.crt")
+    values = {
+        "cluster": ["nats://a:4222"],
+        "clusterToken": "secret",
+        "nodeAddress": "127.0.0.1:0",
+        "clusterEncryption": True,
+        "clusterCA": "ca.crt",
+    }
+    missing = "clusterCA: the file 'ca.crt' cannot be read: No such file or directory"
+    assert found(**values) == [(missing, True)]
+    authority.cert_pem.write_to_path(tmp_path / "ca.crt")
+    assert found(**values) == []
+    (tmp_path / "server.crt").unlink()
+    ((text, is_error),) = found(**values)
+    assert text.startswith("clusterServerCert, clusterServerKey: the TLS certificate 'server.crt' does not exist")
+    assert is_error
+
+
 def test_a_port_that_is_taken(free_ports: tuple[int, int]) -> None:
     with socket.create_server(("127.0.0.1", 0)) as other, socket.socket(type=socket.SOCK_DGRAM) as datagrams:
         address = f"127.0.0.1:{other.getsockname()[1]}"

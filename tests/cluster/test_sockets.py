@@ -6,11 +6,12 @@ import asyncio
 import logging
 import stat
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from tests.cluster.memory import MemoryStore, Network
-from tests.cluster.streams import NumberedPublisher, Viewer
+from tests.cluster.streams import Lines, NumberedPublisher, Viewer
 from tests.support.waiting import PATIENCE
 
 from polycast.cluster import KeyValueRegistry, NodeInfo
@@ -19,6 +20,7 @@ from polycast.config import from_mapping
 from polycast.hub.access import AccessControl
 from polycast.hub.hub import Hub
 from polycast.log import Log
+from polycast.net.tls import MutualCertificate
 
 
 class SocketNode:
@@ -28,14 +30,22 @@ class SocketNode:
 
     def __init__(self, network: Network, name: str) -> None:
         loop = asyncio.get_running_loop()
-        log = Log(logging.Logger("polycast.test.cluster"))
+        logger = logging.Logger("polycast.test.cluster")
+        self.lines = Lines()
+        logger.addHandler(self.lines)
+        log = Log(logger)
         self.hub = Hub(loop=loop, log=log, access=AccessControl())
         self.registry = KeyValueRegistry(MemoryStore(network), loop, log)
         self.name = name
         self.log = log
         self.loop = loop
 
-    async def start(self, address: str) -> None:
+    async def start(
+        self,
+        address: str,
+        certificate: MutualCertificate | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self.node = Node(
             self.registry,
             NodeInfo(self.name, self.name, address),
@@ -43,6 +53,8 @@ class SocketNode:
             self.loop,
             self.log,
             token=b"secret",
+            clock=clock,
+            certificate=certificate,
         )
         self.hub.configure(from_mapping({"paths": {"all": {}}}).paths)
         await self.node.start()

@@ -19,6 +19,7 @@ WITH = {"cluster": ["nats://a:4222"], "clusterToken": "secret"}
         ({"workers": 2}, "'workers' must be 1 if 'cluster' is set"),
         ({"workers": "auto"}, "'workers' must be 1 if 'cluster' is set"),
         ({"cluster": ["http://a"]}, "not 'http://a'"),
+        ({"clusterEncryption": True}, "'clusterCA' must be set if 'clusterEncryption' is"),
         ({"nodeName": "x" * 65}, "more than 64 characters"),
     ],
 )

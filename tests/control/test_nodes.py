@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
+import ssl
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import pytest
+import trustme
 from tests.cluster.memory import MemoryStore, Network
 from tests.control.support import Server, running
 from tests.control.test_openapi import complaints
 
-from polycast.app import cluster
+from polycast.app import StartError, cluster
 from polycast.app.openapi_document import document_of_v3
 from polycast.hub.errors import CannotPublish
 
@@ -84,3 +88,32 @@ async def test_without_a_cluster_there_are_no_nodes() -> None:
         assert (await server.get("/v3/nodes/list"))["items"] == []
         assert (await server.get("/v3/paths/list?cluster=1"))["items"] == []
         assert (await server.post("/v3/nodes/drain/a")).status_code == 404
+
+
+async def test_nodes_encrypt_what_they_copy(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    network = Network(1)
+    monkeypatch.setattr(cluster, "_import_store", lambda: lambda *_: MemoryStore(network))
+    settings: dict[str, Any] = {
+        "cluster": ["nats://127.0.0.1:1"], "clusterToken": "secret", "nodeAddress": "127.0.0.1:0",
+        "clusterEncryption": True, "clusterCA": "ca.crt",
+    }  # fmt: skip
+    authority = trustme.CA()
+    issued = authority.issue_cert("node.invalid")
+    issued.private_key_pem.write_to_path(tmp_path / "server.key")
+    issued.cert_chain_pems[0].write_to_path(tmp_path / "server.crt")
+    with pytest.raises(StartError, match=r"the cluster cannot be joined: the file 'ca\.crt' cannot be read"):
+        async with running(nodeName="a", **settings):
+            pass
+    authority.cert_pem.write_to_path(tmp_path / "ca.crt")
+    async with running(nodeName="a", **settings) as a, running(nodeName="b", **settings) as b:
+        await a.publisher("cam")
+        await b.until(lambda: b.app.cluster.node.registry.directory.owner_of("cam") is not None)  # type: ignore[union-attr]
+        await b.reader("cam")
+        assert await online(b, "/v3/paths/list")
+        context = ssl.create_default_context(cafile="ca.crt")
+        context.check_hostname = False
+        issued.configure_cert(context)
+        host, _, port = a.app.nodes[0].address.rpartition(":")
+        _, writer = await asyncio.open_connection(host, int(port), ssl=context)
+        writer.close()

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import trustme
 
-from polycast.net.tls import load_server_context
+from polycast.net.tls import load_server_context, require_authority
 
 ISSUED = trustme.CA().issue_cert("localhost")
 CERTIFICATE = ISSUED.cert_chain_pems[0].bytes()
@@ -49,3 +49,20 @@ def test_unusable_files(
         f"the TLS certificate 'server.crt' and key 'server.key' cannot be used: {reason}"
     )
     assert caught.value.strerror == str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (KEY, "it is not a certificate in PEM form"),
+        (b"", "it is not a certificate in PEM form"),
+        (CERTIFICATE.replace(b"A", b"", 1), "damaged: "),
+    ],
+    ids=["a key", "empty", "damaged"],
+)
+def test_an_unusable_authority(content: bytes, reason: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("ca.crt").write_bytes(content)
+    with pytest.raises(ssl.SSLError) as caught:
+        require_authority(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), "ca.crt")
+    assert str(caught.value).startswith(f"the certificate 'ca.crt' of the authority cannot be used: {reason}")

@@ -21,12 +21,25 @@ from polycast.errors import PolycastError, missing_packages
 from polycast.hub.hub import Hub
 from polycast.log import Log
 from polycast.net.address import join_host_port
+from polycast.net.tls import MutualCertificate
 from polycast.security.addresses import parse_address
 
 if TYPE_CHECKING:
     from polycast.cluster.nats_store import NatsStore
 
-CLUSTER_KEYS: Final = frozenset({"cluster", "clusterCredentials", "clusterToken", "nodeName", "nodeAddress"})
+CLUSTER_KEYS: Final = frozenset(
+    {
+        "cluster",
+        "clusterCredentials",
+        "clusterToken",
+        "clusterEncryption",
+        "clusterServerKey",
+        "clusterServerCert",
+        "clusterCA",
+        "nodeName",
+        "nodeAddress",
+    }
+)
 
 PATHS_SUBJECT: Final = "paths"
 """Subject of requests for the paths of a node."""
@@ -77,6 +90,8 @@ class ClusterMember:
             node = await self._make_node(configuration)
         except ModuleNotFoundError as error:
             raise StartError(missing_packages("'cluster'", "nats-py")) from error
+        except OSError as error:
+            raise StartError(f"the cluster cannot be joined: {error.strerror or error}") from error
         node.handlers[PATHS_SUBJECT] = self._on_paths
         try:
             await node.start(configuration.node_address)
@@ -140,6 +155,8 @@ class ClusterMember:
         return zlib.compress(self._describe(), level=1)
 
     async def _make_node(self, configuration: Configuration) -> Node:
+        """Raises OSError for certificates that cannot be used."""
+        certificate = await asyncio.to_thread(_certificate, configuration)
         store = await asyncio.to_thread(_import_store)
         name = configuration.node_name or await asyncio.to_thread(socket.gethostname)
         address = await asyncio.to_thread(_announced_address, configuration)
@@ -154,6 +171,7 @@ class ClusterMember:
             self._loop,
             self._log,
             token=configuration.cluster_token.encode(),
+            certificate=certificate,
         )
 
 
@@ -168,6 +186,14 @@ def _import_store() -> type[NatsStore]:
     from polycast.cluster.nats_store import NatsStore  # needs an optional package
 
     return NatsStore
+
+
+def _certificate(configuration: Configuration) -> MutualCertificate | None:
+    if not configuration.cluster_encryption:
+        return None
+    return MutualCertificate(
+        configuration.cluster_server_cert, configuration.cluster_server_key, configuration.cluster_ca
+    )
 
 
 def _announced_address(configuration: Configuration) -> str:

@@ -24,7 +24,7 @@ from polycast.control.command_check import command_problems
 from polycast.errors import ConfigurationError
 from polycast.log.writer import find_syslog
 from polycast.net.listen import open_tcp_listener, open_udp_socket
-from polycast.net.tls import load_server_context
+from polycast.net.tls import load_server_context, require_authority
 from polycast.protocols.listening import listening_addresses
 from polycast.protocols.registry import server_kinds
 from polycast.security.addresses import parse_address
@@ -89,6 +89,9 @@ def used_certificates(configuration: Configuration) -> list[tuple[str, str, tupl
         service = settings_of(configuration)
         if service.is_enabled and service.is_encrypted:
             used.append((f"{name}ServerCert", f"{name}ServerKey", (service.certificate, service.key)))
+    if configuration.cluster and configuration.cluster_encryption:
+        files = configuration.cluster_server_cert, configuration.cluster_server_key
+        used.append(("clusterServerCert", "clusterServerKey", files))
     return used
 
 
@@ -100,6 +103,11 @@ def _certificates(configuration: Configuration) -> Iterator[Finding]:
         except (OSError, ssl.SSLError) as error:
             keys = f"{dialect.key(certificate_key)}, {dialect.key(private_key)}"
             yield Finding(f"{keys}: {error.strerror or error}", is_error=True)
+    if configuration.cluster and configuration.cluster_encryption:
+        try:
+            require_authority(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), configuration.cluster_ca)
+        except (OSError, ssl.SSLError) as error:
+            yield Finding(f"{dialect.key('clusterCA')}: {error.strerror or error}", is_error=True)
 
 
 def _ports(configuration: Configuration) -> Iterator[Finding]:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+import ssl
 from collections.abc import Callable
 from typing import ClassVar, Final, NamedTuple, Protocol, TypeVar
 
 from polycast.cluster.directory import Claim
+from polycast.cluster.encryption import CONNECT_SECONDS, describe_tls_failure
 from polycast.errors import PolycastError, RemoteProtocolError
 from polycast.hub.batch import FramedRun, PacketRun
 from polycast.hub.path import Path
@@ -25,9 +27,6 @@ from polycast.security.addresses import parse_address
 from polycast.wire.subscription import connection as engine
 from polycast.wire.subscription.connection import NONCE_SIZE, Reason, SubscriberConnection
 from polycast.wire.subscription.messages import Start
-
-CONNECT_SECONDS: Final = 5.0
-"""For a connection to another node."""
 
 PAUSES: Final = RetryPauses(first=0.2, longest=2.0)
 """Between two attempts; a new claim on the path ends the pause."""
@@ -286,6 +285,12 @@ class Subscription(TcpConnection):
     def on_internal_error(self) -> None:
         self.fail(PolycastError("internal error"))
         super().on_internal_error()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if isinstance(exc, ssl.SSLError):
+            # With TLS 1.3, the owner checks our certificate when the connection is already open on this side.
+            self.fail(ConnectionError(describe_tls_failure(exc)))
+        super().connection_lost(exc)
 
     def on_closing(self, reason: str) -> None:
         if self._timer is not None:

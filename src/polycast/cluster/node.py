@@ -13,6 +13,7 @@ import msgspec
 
 from polycast.cluster.copying import Dial, NodeSource, Owner, dial
 from polycast.cluster.directory import HEARTBEAT_SECONDS, Claim, Load, NodeInfo
+from polycast.cluster.encryption import EncryptedDial
 from polycast.cluster.ownership import Ownership
 from polycast.cluster.registry import Registry, RegistryAway
 from polycast.cluster.subscribers import SubscriptionServer
@@ -21,6 +22,7 @@ from polycast.hub.hub import Hub
 from polycast.hub.path import Path, PathObserver
 from polycast.hub.publisher import Source
 from polycast.log import Log
+from polycast.net.tls import MutualCertificate
 
 Handler = Callable[[bytes], Awaitable[bytes]]
 """Answers a request of another node."""
@@ -59,9 +61,11 @@ class Node(PathObserver):
         placed: Callable[[str], str] = lambda path: "",
         dial: Dial = dial,
         clock: Callable[[], float] = time.monotonic,
+        certificate: MutualCertificate | None = None,
     ) -> None:
         """``token``: what all nodes of the cluster know. ``placed`` returns the name of the node that is to run the
-        source of a path, or an empty text; it may be this one. ``clock`` returns monotonic seconds."""
+        source of a path, or an empty text; it may be this one. ``clock`` returns monotonic seconds. ``certificate``:
+        for TLS with all other nodes, in place of ``dial``; None without."""
         self.registry = registry
         self.info = info
         self.handlers: dict[str, Handler] = {DRAIN_SUBJECT: self._on_drain}
@@ -69,13 +73,20 @@ class Node(PathObserver):
         self._hub = hub
         self._loop = loop
         self._log = log
-        self._means = _Means(token, placed, dial, clock)
+        self._means = _Means(token, placed, dial if certificate is None else EncryptedDial(certificate), clock)
         self._sources: dict[str, NodeSource] = {}
         self._stopped: set[str] = set()
         """The paths whose own sources do not run because another node runs them."""
         self._ownership = Ownership(registry, info.instance, loop, log, self._on_lost)
         self.server = SubscriptionServer(
-            hub, self, loop, log, token=token, is_owned_elsewhere=self.is_owned_elsewhere, clock=clock
+            hub,
+            self,
+            loop,
+            log,
+            token=token,
+            is_owned_elsewhere=self.is_owned_elsewhere,
+            clock=clock,
+            certificate=certificate,
         )
         hub.other_nodes = self
         hub.observers.append(self)

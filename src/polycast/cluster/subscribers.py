@@ -6,10 +6,13 @@ import asyncio
 import contextlib
 import os
 import secrets
+import socket
+import ssl
 from collections.abc import Callable
 from typing import ClassVar, Final, Protocol
 
 from polycast.cluster.encoding import frame_messages, packet_messages, report_message
+from polycast.cluster.encryption import CONNECT_SECONDS, describe_tls_failure
 from polycast.errors import RemoteProtocolError
 from polycast.hub.batch import FrameBatch, PacketBatch
 from polycast.hub.errors import PathError
@@ -18,8 +21,11 @@ from polycast.hub.path import Path
 from polycast.hub.stats import Reference
 from polycast.hub.stream import FrameReader, PacketReader, Stream
 from polycast.log import Log
+from polycast.net.address import join_host_port, peer_of
 from polycast.net.listen import open_tcp_listener
-from polycast.net.tcp import TcpConnection
+from polycast.net.tcp import CLOSE_GRACE_SECONDS, TcpConnection
+from polycast.net.tls import MutualCertificate
+from polycast.net.tls_listener import TlsListener
 from polycast.rtp.rtcp import SenderReport
 from polycast.security.addresses import parse_address
 from polycast.wire.subscription.connection import NONCE_SIZE, Hello, KeyFrameWanted, OwnerConnection, Reason, Subscribed
@@ -242,9 +248,10 @@ class SubscriptionServer:
         token: bytes,
         is_owned_elsewhere: Callable[[str], bool],
         clock: Callable[[], float],
+        certificate: MutualCertificate | None = None,
     ) -> None:
         """``token``: the cluster's. ``is_owned_elsewhere`` tells whether another node publishes a path. ``clock``
-        returns monotonic seconds."""
+        returns monotonic seconds. ``certificate``: for TLS; None without."""
         self.hub = hub
         self.claims = claims
         self.loop = loop
@@ -253,8 +260,10 @@ class SubscriptionServer:
         self._token = token
         self._clock = clock
         self._connections: set[Subscriber] = set()
-        self._listener: asyncio.Server | None = None
+        self._listener: asyncio.Server | TlsListener | None = None
         self._timer: asyncio.TimerHandle | None = None
+        self._certificate = certificate
+        self._renewal: asyncio.Task[None] | None = None
 
     async def start(self, address: str) -> None:
         """Listen on ``host:port``, or on a Unix socket whose path begins with a slash. Raises OSError."""
@@ -262,8 +271,25 @@ class SubscriptionServer:
             self._listener = await self._listen_on_unix_socket(address)
         else:
             listener = await asyncio.to_thread(open_tcp_listener, *parse_address(address))
-            self._listener = await self.loop.create_server(self.make_connection, sock=listener)
+            if self._certificate is None:
+                self._listener = await self.loop.create_server(self.make_connection, sock=listener)
+            else:
+                self._listener = self._listen_encrypted(listener, self._certificate)
         self.tick()
+
+    def _listen_encrypted(self, listener: socket.socket, certificate: MutualCertificate) -> TlsListener:
+        return TlsListener(
+            listener,
+            certificate.context,
+            self.make_connection,
+            self._on_handshake_failed,
+            handshake_timeout=lambda: CONNECT_SECONDS,
+            shutdown_timeout=CLOSE_GRACE_SECONDS,
+        )
+
+    def _on_handshake_failed(self, address: object, error: Exception) -> None:
+        peer = join_host_port(*peer_of(address))
+        self.log.warning("a node at %s was refused: %s", peer, describe_tls_failure(error))
 
     async def _listen_on_unix_socket(self, path: str) -> asyncio.Server:
         await asyncio.to_thread(_remove_stale_socket, path)
@@ -297,16 +323,36 @@ class SubscriptionServer:
         now = self._clock()
         for connection in tuple(self._connections):
             connection.tick(now)
+        certificate = self._certificate
+        if certificate is not None and self._renewal is None and certificate.is_check_due(now):
+            self._renewal = self.loop.create_task(self._renew(certificate))
         self._timer = self.loop.call_later(TICK_SECONDS, self.tick)
+
+    async def _renew(self, certificate: MutualCertificate) -> None:
+        """Use changed files for new connections; if they cannot be loaded, log that and keep the old ones."""
+        try:
+            has_changed = await asyncio.to_thread(certificate.renew)
+        except (OSError, ssl.SSLError) as error:
+            self.log.warning("the new certificate cannot be used: %s", error.strerror or error)
+        else:
+            if has_changed and isinstance(self._listener, TlsListener):
+                self._listener.context = certificate.context
+                self.log.info("the certificate was reloaded")
+        finally:
+            self._renewal = None
 
     async def stop(self, reason: str) -> None:
         """Stop listening, and end all subscriptions."""
         if self._timer is not None:
             self._timer.cancel()
+        if self._renewal is not None:
+            self._renewal.cancel()
         if self._listener is not None:
             self._listener.close()
         for connection in tuple(self._connections):
             connection.close(reason)
+        if isinstance(self._listener, TlsListener):
+            await self._listener.wait_closed()  # the address can be used again
 
 
 def _remove_stale_socket(path: str) -> None:

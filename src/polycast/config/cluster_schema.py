@@ -43,6 +43,42 @@ class ClusterSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         NEW,
         Meta(description="Secret text that all nodes of the cluster have: only they get streams from each other."),
     ] = ""
+    cluster_encryption: Annotated[
+        bool,
+        LIVE,
+        NEW,
+        Meta(
+            description=(
+                "Encrypt the streams between the nodes with TLS 1.3. Nodes accept each other only with a certificate "
+                "signed by the authority in clusterCA. It must be the same on all nodes."
+            )
+        ),
+    ] = False
+    cluster_server_key: Annotated[
+        str, LIVE, NEW, Meta(description="File with the private key of this node, for clusterEncryption.")
+    ] = "server.key"
+    cluster_server_cert: Annotated[
+        str,
+        LIVE,
+        NEW,
+        Meta(
+            description=(
+                "File with the certificate of this node, for clusterEncryption. It is shown to nodes that connect, "
+                "and to those that this one connects to; names in it are not checked."
+            )
+        ),
+    ] = "server.crt"
+    cluster_ca: Annotated[
+        str,
+        LIVE,
+        NEW,
+        Meta(
+            description=(
+                "File with the certificate of the authority that has signed those of all nodes. Required by "
+                "clusterEncryption. Use an authority of the cluster's own, not a public one."
+            )
+        ),
+    ] = ""
     node_name: Annotated[
         str, LIVE, NEW, Meta(description="Name of this server in the cluster. Empty: the name of the machine.")
     ] = ""
@@ -68,6 +104,12 @@ class ClusterSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         if self.cluster and not self.cluster_token:
             text = "'clusterToken' must be set if 'cluster' is: without it, anyone could get all streams"
             yield ConfigurationError(text, ("clusterToken",), ("cluster",))
+        if self.cluster_encryption and not self.cluster_ca:
+            text = (
+                "'clusterCA' must be set if 'clusterEncryption' is: the file with the certificate of the authority "
+                "that has signed those of all nodes"
+            )
+            yield ConfigurationError(text, ("clusterCA",), ("clusterEncryption",))
         if self.cluster and not self.node_address:
             yield ConfigurationError("'nodeAddress' must be set if 'cluster' is", ("nodeAddress",), ("cluster",))
         if len(self.node_name) > MAXIMUM_NODE_NAME:

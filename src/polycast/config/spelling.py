@@ -6,6 +6,7 @@ from typing import Final
 
 _CAPITAL_WORDS: Final = {
     "url": "URL",
+    "ca": "CA",
     "ip": "IP",
     "ips": "IPs",
     "rtp": "RTP",

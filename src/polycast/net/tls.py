@@ -1,4 +1,4 @@
-"""TLS: server contexts from certificate files."""
+"""TLS: contexts from certificate files."""
 
 from __future__ import annotations
 
@@ -34,6 +34,27 @@ def load_server_context(certificate: str, key: str, protocols: tuple[str, ...] =
     if protocols:
         context.set_alpn_protocols(list(protocols))
     return context
+
+
+def require_authority(context: ssl.SSLContext, authority: str) -> None:
+    """Accept only peers with a certificate that an authority has signed, whatever their names; ``authority`` is a PEM
+    file with its certificate.
+
+    Raises OSError or ssl.SSLError whose text names the file.
+    """
+    if _CERTIFICATE not in _read(authority):
+        problem = "it is not a certificate in PEM form (it has no line '-----BEGIN CERTIFICATE-----')"
+        raise _unusable_authority(authority, problem)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_REQUIRED
+    try:
+        context.load_verify_locations(cafile=authority)
+    except ssl.SSLError as error:
+        raise _unusable_authority(authority, f"damaged: {error}") from None
+
+
+def _unusable_authority(authority: str, problem: str) -> ssl.SSLError:
+    return ssl.SSLError(ssl.SSL_ERROR_SSL, f"the certificate '{authority}' of the authority cannot be used: {problem}")
 
 
 def _unusable(certificate: str, key: str, problem: str) -> ssl.SSLError:
@@ -84,10 +105,17 @@ class ServerCertificate:
         """Raises OSError or ssl.SSLError whose text names the file."""
         self._files = (certificate, key)
         self._protocols = protocols
-        self.context = load_server_context(certificate, key, protocols)
+        self.context = self._load()
         """For the next connections."""
         self._stamp = self._current_stamp()
         self._next_check = 0.0
+
+    def _load(self) -> ssl.SSLContext:
+        return load_server_context(*self._files, self._protocols)
+
+    def _watched(self) -> tuple[str, ...]:
+        """Return the files whose change is noticed."""
+        return self._files
 
     def is_check_due(self, now: float) -> bool:
         """Whether it is time to call `renew`; ``now`` is in monotonic seconds."""
@@ -107,12 +135,12 @@ class ServerCertificate:
         self._stamp = stamp
         # A new context: in the old one, a key of another type would be added to the old one, which clients would
         # prefer.
-        self.context = load_server_context(*self._files, self._protocols)
+        self.context = self._load()
         return True
 
     def _current_stamp(self) -> tuple[int, ...]:
         stamp: list[int] = []
-        for path in self._files:
+        for path in self._watched():
             try:
                 status = Path(path).stat()
             except OSError:
@@ -120,3 +148,31 @@ class ServerCertificate:
             else:
                 stamp += (status.st_mtime_ns, status.st_ino)
         return tuple(stamp)
+
+
+class MutualCertificate(ServerCertificate):
+    """A certificate that this side shows as server and as client, to peers with one of the same authority.
+
+    Names are not checked: whoever has a certificate of the authority is trusted. ``authority`` is a PEM file.
+    """
+
+    outgoing: ssl.SSLContext
+    """For the next connections to others."""
+
+    def __init__(self, certificate: str, key: str, authority: str) -> None:
+        """Raises OSError or ssl.SSLError whose text names the file."""
+        self._authority = authority
+        super().__init__(certificate, key)
+
+    def _load(self) -> ssl.SSLContext:
+        incoming = super()._load()
+        outgoing = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        for context in (incoming, outgoing):
+            require_authority(context, self._authority)
+            context.minimum_version = ssl.TLSVersion.TLSv1_3
+        outgoing.load_cert_chain(*self._files)
+        self.outgoing = outgoing
+        return incoming
+
+    def _watched(self) -> tuple[str, ...]:
+        return (*self._files, self._authority)
