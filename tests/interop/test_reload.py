@@ -119,7 +119,7 @@ def test_readers_and_publishers_of_an_untouched_path_notice_nothing(
 ) -> None:
     sent, got = tmp_path / "sent.md5", tmp_path / "got.md5"
     with tools.run_server(tmp_path, SETTINGS.replace("{api}", str(ports["api"])), rtmp=True) as server:
-        file = tmp_path / "server.yml"
+        file = tmp_path / f"{tools.DIALECTS[0]}.yml"
         first = file.read_text()
         url = server.url("cam")
         publish = tools.ffmpeg(

@@ -211,6 +211,7 @@ def test_silence_ends_it() -> None:
         struct.pack(">BBII", Kind.PACKETS, 0, 0, MAXIMUM_MEDIA_SIZE + 1),
         message(Kind.PACKETS, b"$\x00\x00\x05abcd", 0, 1),
         message(Kind.PACKETS, b"$\x00\x00\x04abcd", 0, 2),
+        message(Kind.PACKETS, b"$", 0, 1),
         message(Kind.PACKETS, b"", 9, 0),
         message(Kind.FRAME, bytes(29), 0, 0xFFFFFFFF),
         message(Kind.FRAME, bytes(29) + b"\x00\x00\x00\x09abc", 0, 1),

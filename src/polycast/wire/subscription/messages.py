@@ -22,7 +22,7 @@ from polycast.media.packet import RtpPacket
 from polycast.media.packet_buffer import Framing
 from polycast.media.timebase import WallTime
 from polycast.media.track import RtpFormat, Track
-from polycast.wire.rtsp.interleaved import DOLLAR, HEADER, InterleavedRun, is_interleaved, next_run
+from polycast.wire.rtsp.interleaved import DOLLAR, HEADER, HEADER_SIZE, InterleavedRun, is_interleaved, next_run
 
 VERSION: Final = 1
 """Of the protocol. Nodes of different versions refuse each other."""
@@ -111,8 +111,10 @@ def parse_packets(body: bytes, count: int) -> list[InterleavedRun]:
     """Return the packets of a message."""
     runs: list[InterleavedRun] = []
     position = 0
+    last_header = len(body) - HEADER_SIZE
     while position < len(body):
-        run = next_run(body, position, MAXIMUM_PACKET_SIZE) if body[position] == DOLLAR else None
+        has_header = position <= last_header and body[position] == DOLLAR
+        run = next_run(body, position, MAXIMUM_PACKET_SIZE) if has_header else None
         if run is None:
             raise RemoteProtocolError("invalid packets")
         runs.append(run)
