@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ from tests.control.support import Server, running, running_file, serving
 from polycast.config import crypto, load, load_bytes
 from polycast.config.dialects.registry import DIALECTS
 from polycast.config.whole import text_of
+from polycast.control.console import editor
 
 TEXT = """\
 # The settings of a test.
@@ -62,6 +65,17 @@ async def test_the_text_of_the_file_is_replaced(tmp_path: Path) -> None:
         assert file.read_text() == new
         assert await server.reload()
         assert server.app.settings.status.failures == 0
+
+
+async def test_only_one_of_several_editors_replaces_a_text() -> None:
+    """They send at the same time what they have made of the same text: what one has saved must not be lost."""
+    async with running() as server:
+        found = await server.get("/v1/config/text")
+        texts = [f"{found['text']}# {number}\n" for number in range(4)]
+        answers = await asyncio.gather(*(replaced(server, new, digest=found["digest"]) for new in texts))
+        statuses = [status for status, _ in answers]
+        assert sorted(statuses) == [200, 409, 409, 409]
+        assert await text(server) == texts[statuses.index(200)]
 
 
 async def test_without_persistence_the_file_stays(tmp_path: Path) -> None:
@@ -245,6 +259,28 @@ async def test_passwords_are_hashed() -> None:
         for wrong in ({}, {"password": ""}, {"password": 3}, {"password": "x" * 201}):
             response = await server.api.post("/v1/auth/hash", json=wrong, auth=("admin", "sesame"))
             assert response.status_code == 400
+
+
+async def test_other_work_does_not_wait_for_passwords_that_are_hashed(monkeypatch: pytest.MonkeyPatch) -> None:
+    released = threading.Event()
+
+    def hashed(password: str) -> str:
+        released.wait()
+        return password
+
+    monkeypatch.setattr(editor, "_hashed", hashed)
+    more_than_threads = 40  # of the loop: 32 at most
+    async with running() as server:
+        waiting = [
+            asyncio.create_task(server.post("/v1/auth/hash", {"password": "x"})) for _ in range(more_than_threads)
+        ]
+        try:
+            handled = "POST /v1/auth/hash"
+            await server.until(lambda: sum(handled in line for line in server.log.lines) == more_than_threads)
+            assert (await server.get("/v1/config/get"))["api"] is True
+        finally:
+            released.set()
+        assert {answer.status_code for answer in await asyncio.gather(*waiting)} == {200}
 
 
 async def test_the_schema_describes_all_settings() -> None:

@@ -204,20 +204,20 @@ class Settings:
 
     @property
     def is_text_generated(self) -> bool:
-        """Whether `text` is made of the settings in effect, since it is that of no file."""
+        """Whether `read_text` makes it of the settings in effect, since it is that of no file."""
         return self._texts.unwritten is None and (self.file is None or self._texts.is_drifted)
 
-    async def text(self) -> str:
+    def read_text(self) -> str:
         """Return the running configuration as the text of a file: with comments, if a file or text says the same.
 
-        Raises ConfigurationError if the file is encrypted with a key that is not known any more.
+        To be called in a thread. Raises ConfigurationError if the file is encrypted with a key that is not known any
+        more.
         """
         texts = self._texts
-        if texts.unwritten is not None:
-            return texts.unwritten
-        if self.is_text_generated:
-            return await asyncio.to_thread(text_of, self.configuration)
-        return await asyncio.to_thread(_decoded, texts.content)
+        unwritten = texts.unwritten
+        if unwritten is not None:
+            return unwritten
+        return text_of(self.configuration) if self.is_text_generated else _decoded(texts.content)
 
     def check_text(self, text: str) -> tuple[list[Problem], list[str]]:
         """Return the errors and the warnings of a text that may replace the configuration. To be called in a thread."""
@@ -226,9 +226,18 @@ class Settings:
         except ConfigurationError as error:
             return problems_of(error, self._name), []
 
-    async def replace_text(self, text: str, check: Check, record: Record) -> None:
-        """Put a text in the place of the whole configuration; otherwise like `edit`."""
-        await self.edit(lambda old: replacement(text, self._name, old, os.environ), check, record)
+    async def replace_text(self, text: str, begin: Callable[[], None], check: Check, record: Record) -> None:
+        """Put a text in the place of the whole configuration; otherwise like `edit`.
+
+        ``begin`` is called in a thread when no other change can come before this one; it may refuse it with an
+        exception.
+        """
+
+        def make(old: Configuration) -> AnyEdit:
+            begin()
+            return replacement(text, self._name, old, os.environ)
+
+        await self.edit(make, check, record)
 
     @property
     def _name(self) -> str:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import io
 import re
+import weakref
 from collections.abc import Callable
 from fractions import Fraction
 from itertools import pairwise
@@ -177,6 +179,41 @@ async def test_a_stream_that_ends_has_no_picture() -> None:
         await it.until(lambda: len(it.app.hub.paths["cam"].stream.readers) == 1)  # type: ignore[union-attr]
         publisher.stop()
         assert (await wanted).status_code == 503
+
+
+@pytest.mark.parametrize("name", ["frame.jpeg", "stream.mjpeg", "stream.flv"])
+async def test_a_stream_that_ends_while_its_form_is_prepared(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pictures need a library that is loaded in a thread at first."""
+    async with running(httpStreams=True) as it:
+        publisher = it.publish("cam", (VIDEO_TRACK,))
+        make = it.server.streams._format
+
+        async def make_slowly(*arguments: Any) -> Any:
+            made = await make(*arguments)
+            publisher.stop()
+            return made
+
+        monkeypatch.setattr(it.server.streams, "_format", make_slowly)
+        response = await it.get(f"/cam/{name}", 404)
+        assert "no one is publishing" in response.text
+        assert not it.server.streams._waiting
+        assert sessions(it) == 0
+
+
+async def test_nothing_remains_of_a_picture_that_was_sent() -> None:
+    async with running(httpStreams=True) as it:
+        publisher = it.publish("cam", (VIDEO_TRACK,))
+        publisher.write(frames(count=5)[::2])
+        wanted = it.soon("/cam/frame.jpeg")
+        await it.until(lambda: it.server.streams._waiting)
+        (session,) = it.server.streams._waiting
+        remains = weakref.ref(session)
+        del session
+        publisher.write(frames(10, 10)[::2])
+        assert (await wanted).status_code == 200
+        await it.client.get("/")  # the connection has another request now
+        gc.collect()
+        assert remains() is None
 
 
 async def test_clients_are_listed_and_can_be_closed() -> None:

@@ -27,6 +27,10 @@ from polycast.items import Moment
 MAXIMUM_PASSWORD: Final = 200
 """Characters of a password that is hashed."""
 
+MAXIMUM_SLOW_WORK: Final = 2
+"""Texts that are checked and passwords that are hashed at the same time: the other work in threads must not wait for
+those of a client that sends many."""
+
 # What argon2id may cost: 16 MiB and about 50 ms, as clients may connect often.
 _HASH_OPERATIONS: Final = 3
 _HASH_MEMORY: Final = 16 * 1024 * 1024
@@ -83,25 +87,32 @@ class Editor:
     def __init__(self, settings: Settings, commands: CommandRule) -> None:
         self._settings = settings
         self._commands = commands
+        self._slow_work = asyncio.Semaphore(MAXIMUM_SLOW_WORK)
 
     async def get_schema(self, _: Request) -> Response:
         return json_response(await asyncio.to_thread(_schema, self._settings.configuration))
 
     async def get_text(self, _: Request) -> Response:
-        text = await self._text()
+        text = await asyncio.to_thread(self._read_text)
         return json_response(_with_digest(text, is_generated=self._settings.is_text_generated))
 
     async def check_text(self, request: Request) -> Response:
         text = _text_in(await read_map(request))
-        problems, warnings = await asyncio.to_thread(self._settings.check_text, text)
+        async with self._slow_work:
+            problems, warnings = await asyncio.to_thread(self._settings.check_text, text)
         return json_response(CheckItem(problems=problems, warnings=warnings))
 
     async def replace_text(self, request: Request) -> Response:
         body = await read_map(request)
         text = _text_in(body)
-        if body.get("digest", "") not in ("", _digest(await self._text())):
-            raise RequestError(409, "the configuration was changed meanwhile; load it again")
-        await as_request(self._settings.replace_text(text, self._commands.check_edit, self._commands.record))
+        digest = body.get("digest", "")
+
+        def check_digest() -> None:
+            if digest not in ("", _digest(self._read_text())):
+                raise RequestError(409, "the configuration was changed meanwhile; load it again")
+
+        commands = self._commands
+        await as_request(self._settings.replace_text(text, check_digest, commands.check_edit, commands.record))
         return empty_response()
 
     async def list_versions(self, _: Request) -> Response:
@@ -129,7 +140,9 @@ class Editor:
         password = (await read_map(request)).get("password")
         if not isinstance(password, str) or not 0 < len(password) <= MAXIMUM_PASSWORD:
             raise RequestError(400, f"password: a text of 1 to {MAXIMUM_PASSWORD} characters is needed")
-        return json_response({"hash": await asyncio.to_thread(_hashed, password)})
+        async with self._slow_work:
+            hashed = await asyncio.to_thread(_hashed, password)
+        return json_response({"hash": hashed})
 
     def _version(self, request: Request) -> Version:
         wanted = request.path_params["number"]
@@ -138,9 +151,9 @@ class Editor:
             raise RequestError(404, "this version is not kept any more")
         return found
 
-    async def _text(self) -> str:
+    def _read_text(self) -> str:
         try:
-            return await self._settings.text()
+            return self._settings.read_text()
         except ConfigurationError as error:
             raise RequestError(409, str(error)) from None
 

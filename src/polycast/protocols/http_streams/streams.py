@@ -108,12 +108,12 @@ class HttpStreams:
         reference = Reference("hlsSession", visit.id)
         session = StreamSession(transaction, shared, reference, lambda: self._forget(visit, log), log=log)
         session.query = visit.query
-        transaction.respond(response)
         if transaction.is_cancelled:
             return
-        session.begin(path, stream)
+        session.begin(path, stream)  # the stream may have ended meanwhile
         self._sessions[visit.id] = visit, session
         log.info("is reading from path '%s', over HTTP (%s)", path.name, shared.content_type.partition(";")[0])
+        transaction.respond(response)
 
     def _forget(self, visit: Visit, log: Log) -> None:
         found = self._sessions.pop(visit.id, None)
@@ -134,13 +134,19 @@ class HttpStreams:
             transaction,
             shared,
             Reference("hlsSession"),
-            lambda: self._waiting.discard(session),
+            lambda: self._on_picture_ended(session, timer),
             respond=lambda picture: responses.document(200, b"image/jpeg", picture),
             absent=lambda: responses.text(503, "there is no picture yet"),
         )
+        if transaction.is_cancelled:
+            return
+        session.begin(path, stream)  # the stream may have ended meanwhile
         self._waiting.add(session)
-        session.begin(path, stream)
-        self._loop.call_later(PICTURE_SECONDS, session.give_up)
+        timer = self._loop.call_later(PICTURE_SECONDS, session.give_up)
+
+    def _on_picture_ended(self, session: PictureSession, timer: asyncio.TimerHandle) -> None:
+        self._waiting.discard(session)
+        timer.cancel()  # it would keep the session, and the picture
 
     def visits(self) -> Iterator[Visit]:
         """Return the visits of all clients that get streams, with what was sent to them."""
