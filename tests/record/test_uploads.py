@@ -93,6 +93,24 @@ async def test_uploaded_files_are_deleted_if_that_is_wanted(storage: Storage, tm
         assert fixture.files() == [uploads.NAME]
 
 
+async def test_another_process_uploads(storage: Storage, tmp_path: Path) -> None:
+    storage.request("PUT", "films")
+    async with running(tmp_path, recordUpload=storage.address()) as fixture:
+        uploader = fixture.app.recorder.uploader
+        passed: list[uploads.Upload] = []
+        uploader.pass_on = passed.append
+        names = await record(fixture)
+        await until(lambda: len(passed) == 3, fixture.log.lines)
+        assert [str(Path(upload.file).relative_to(tmp_path)) for upload in passed] == names
+        assert uploader.waiting == 0
+        with closing(sqlite3.connect(tmp_path / uploads.NAME)) as database:
+            assert database.execute("SELECT count(*) FROM uploads").fetchone() == (3,)
+        assert storage.names() == []
+        for upload in passed:
+            uploader.add(upload)
+        await until(lambda: uploader.uploaded == 3 and not uploader.waiting, fixture.log.lines)
+
+
 async def test_an_upload_is_tried_again(storage: Storage, tmp_path: Path) -> None:
     async with running(tmp_path, recordUpload=storage.address()) as fixture:
         names = await record(fixture)

@@ -74,6 +74,8 @@ class Uploader(PathObserver):
         """Those that must not be cancelled: a file would be forgotten."""
         self.uploaded = 0
         """Files since the start."""
+        self.pass_on: Callable[[Upload], None] = self.add
+        """Called with a file that is to be uploaded, once it is in the database; another process may upload it."""
 
     @property
     def waiting(self) -> int:
@@ -90,7 +92,7 @@ class Uploader(PathObserver):
     async def _load(self, roots: Iterable[str]) -> None:
         for root in roots:
             for upload in await self._journal.run(self._journal.read, root):
-                self._add(upload)
+                self.add(upload)
 
     def on_segment_completed(self, path: Path, file: str, duration: float) -> None:
         configuration = path.configuration
@@ -108,9 +110,10 @@ class Uploader(PathObserver):
 
     async def _note(self, upload: Upload) -> None:
         await self._journal.run(self._journal.add, upload)
-        self._add(upload)
+        self.pass_on(upload)
 
-    def _add(self, upload: Upload) -> None:
+    def add(self, upload: Upload) -> None:
+        """Upload a file that is in the database."""
         if upload in self._known:
             return
         self._known.add(upload)

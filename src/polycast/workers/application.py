@@ -9,7 +9,7 @@ import os
 import secrets
 import socket
 from functools import partial
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 from msgspec import Raw
@@ -29,6 +29,7 @@ from polycast.hub.path import Path, PathObserver
 from polycast.hub.stats import Reference
 from polycast.hub.stream import Reader
 from polycast.log import Log
+from polycast.record.uploads import Upload
 from polycast.workers.channel import Channel
 from polycast.workers.claims import ClaimStore, node_name
 from polycast.workers.context import WorkerContext
@@ -44,6 +45,10 @@ from polycast.workers.messages import (
 from polycast.workers.neighbours import Neighbours
 from polycast.workers.ports import for_worker
 from polycast.workers.snapshot import NODE, Snapshot, process_numbers, take_snapshot
+
+UPLOADING: Final = 1
+"""The number of the worker that uploads the files of all: one that replaces it can go on with everything that is in the
+database, since nobody else does."""
 
 
 class WorkerApplication(Application):
@@ -70,15 +75,21 @@ class WorkerApplication(Application):
         self._lag = LoopLag(asyncio.get_running_loop())
         self.hub.observers += (PathEvents(channel), ReaderCounts(start.number, channel))
         channel.calls |= {"snapshot": self._snapshot, "move": self._move}
-        channel.notices |= {"kick": self._kick, "refresh keys": self._refresh_keys, "record": self._on_recording}
+        self.recorder.uploader.pass_on = partial(channel.tell, "upload")
+        channel.notices |= {
+            "upload": self._on_upload,
+            "kick": self._kick,
+            "refresh keys": self._refresh_keys,
+            "record": self._on_recording,
+        }
 
     async def _introduce(self) -> None:
         """The supervisor does that."""
 
     async def _start_control(self) -> None:
         self._lag.start()
-        if self._number == 1:
-            self.recorder.uploader.start()  # what an earlier run has left is uploaded once
+        if self._number == UPLOADING:
+            self.recorder.uploader.start()
 
     async def start(self) -> None:
         await self._neighbours.open()
@@ -131,6 +142,10 @@ class WorkerApplication(Application):
             self.recorder.start(request.path)
         else:
             self.recorder.stop(request.path)
+
+    def _on_upload(self, body: Raw) -> None:
+        if self._number == UPLOADING:
+            self.recorder.uploader.add(msgspec.msgpack.decode(body, type=Upload))
 
     def _refresh_keys(self, _: Raw) -> None:
         task = asyncio.get_running_loop().create_task(self.hub.access.refresh_keys())

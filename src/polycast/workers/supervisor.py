@@ -230,7 +230,10 @@ class Supervisor:
         return list(self.recorder.requests.names)
 
     def _attach(self, process: WorkerProcess) -> None:
-        process.channel.notices["event"] = partial(self._on_event, process.number)
+        process.channel.notices |= {
+            "event": partial(self._on_event, process.number),
+            "upload": partial(self._claims.tell, "upload"),
+        }
         process.channel.calls |= {"place": self._place, "recordings": self._recordings}
         self._claims.attach(process.number, process.channel)
 
