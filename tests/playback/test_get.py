@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
+import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.playback.support import (
@@ -20,6 +25,10 @@ from tests.playback.support import (
     read_fragments,
     read_indexed,
 )
+from tests.support.waiting import PATIENCE
+
+from polycast.playback import application
+from polycast.playback.output import Abandoned, indexed
 
 NOTHING = {"status": "error", "error": "no recording segments found"}
 
@@ -205,6 +214,34 @@ async def test_parts_of_a_file_with_an_index(recorder: Recorder) -> None:
         assert (await client.get("/get", params=query, headers=same)).status_code == 206
         response = await client.head("/get", params=query)
         assert (response.headers["content-length"], response.content) == (str(size), b"")
+
+
+@pytest.mark.parametrize("target", ["/export", "/get?format=mp4"])
+async def test_a_file_that_nobody_wants_any_more_is_not_made(
+    recorder: Recorder, target: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recorder.write(0, 4, 0)
+    name, _, form = target.partition("?format=")
+    query = {"path": "cam", "start": at(1), "duration": "2"} | ({"format": form} if form else {})
+    begun, ended = threading.Event(), threading.Event()
+
+    def make(files: Any, segments: Any, wanted: Any, is_abandoned: Callable[[], bool]) -> Any:
+        begun.set()
+        give_up = time.monotonic() + PATIENCE
+        while not is_abandoned() and time.monotonic() < give_up:
+            time.sleep(0.001)
+        with pytest.raises(Abandoned):
+            indexed(files, segments, wanted, is_abandoned)
+        ended.set()
+        raise Abandoned
+
+    monkeypatch.setattr(application, "indexed", make)
+    async with playing(recorder) as (server, client):
+        request = asyncio.create_task(client.get(name, params=query))
+        await server.until(begun.is_set)
+        request.cancel()
+        await server.until(ended.is_set)
+        assert not any("ERROR" in line for line in server.log.lines)
 
 
 @pytest.mark.parametrize(

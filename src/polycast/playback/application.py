@@ -3,7 +3,9 @@ as HLS, and pictures (``/thumbnail``)."""
 
 from __future__ import annotations
 
+import asyncio
 import re
+import threading
 from collections import OrderedDict
 from collections.abc import Callable
 from functools import partial
@@ -115,7 +117,7 @@ class Playback:
             segments = await self._recordings.segments(record_path, name, start, start + duration)
             if form == "mp4":
                 key = (name, wanted, tuple(segments))
-                return await self._get_indexed(request, key, lambda: indexed(files, segments, wanted))
+                return await self._get_indexed(request, key, partial(indexed, files, segments, wanted))
             source = fragmented(files, segments, wanted)
             return await self._downloads.respond(request, source, headers={"Accept-Ranges": "none"})
         except NothingRecorded:
@@ -151,10 +153,10 @@ class Playback:
         return response
 
     async def _get_indexed(
-        self, request: Request, key: tuple[object, ...], make: Callable[[], IndexedFile]
+        self, request: Request, key: tuple[object, ...], make: Callable[[Callable[[], bool]], IndexedFile]
     ) -> Response:
         kept = self._kept.pop(key, None)
-        file = kept if kept is not None else await self._recordings.run(make)
+        file = kept if kept is not None else await self._make(make)
         if file.head_size <= MAXIMUM_KEPT_HEAD:
             self._kept[key] = file
             if len(self._kept) > MAXIMUM_KEPT:
@@ -172,6 +174,15 @@ class Playback:
                 headers["Content-Range"] = f"bytes {start}-{end - 1}/{file.size}"
         headers["Content-Length"] = str(end - start)
         return await self._downloads.respond(request, file.read(start, end), status, headers)
+
+    async def _make(self, make: Callable[[Callable[[], bool]], IndexedFile]) -> IndexedFile:
+        """Return a file that a thread makes; it stops if the client leaves, as few threads make all of them."""
+        abandoned = threading.Event()
+        try:
+            return await self._recordings.run(partial(make, abandoned.is_set))
+        except asyncio.CancelledError:
+            abandoned.set()
+            raise
 
     async def _on_request_error(self, request: Request, error: Exception) -> Response:
         self._log.info("%s: %s", request.url.path, error)

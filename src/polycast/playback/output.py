@@ -32,6 +32,10 @@ class NothingRecorded(Exception):
     """There is no sample in the period."""
 
 
+class Abandoned(Exception):
+    """Nobody wants the file any more."""
+
+
 class PeriodTooLong(Exception):
     """A file with an index of all samples would need too much memory."""
 
@@ -216,11 +220,12 @@ class IndexedFile:
                         index += 1
 
 
-def indexed(files: Files, segments: Sequence[Segment], wanted: Wanted) -> IndexedFile:
+def indexed(files: Files, segments: Sequence[Segment], wanted: Wanted, is_abandoned: Callable[[], bool]) -> IndexedFile:
     """Return an MP4 file with what was recorded in a period.
 
     It begins with the key frame before its start; an edit list hides what precedes the start.
-    Raises NothingRecorded or PeriodTooLong.
+    Raises NothingRecorded or PeriodTooLong, and Abandoned soon after ``is_abandoned`` returns True: a long period takes
+    minutes.
     """
     cutter: Cutter | None = None
     presentation: Presentation | None = None
@@ -232,6 +237,8 @@ def indexed(files: Files, segments: Sequence[Segment], wanted: Wanted) -> Indexe
             cutter = Cutter(source.file.tracks)
             presentation = Presentation(source.file.tracks)
         for group in _cuts(source, cutter):
+            if is_abandoned():
+                raise Abandoned
             for cut in group:
                 presentation.add(cut.run)
                 extents.append(_Extent(source.segment.file, cut.token, cut.source.position, cut.source.size))
