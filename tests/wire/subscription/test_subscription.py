@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import struct
+import time
 from typing import Any
 
 import pytest
@@ -30,6 +31,7 @@ from polycast.wire.subscription.messages import (
     MAXIMUM_GREETING_SIZE,
     MAXIMUM_MEDIA_SIZE,
     Kind,
+    MessageReader,
     Report,
     Start,
     frame,
@@ -237,3 +239,19 @@ def test_who_has_not_proved_anything_sends_small_messages() -> None:
 @pytest.mark.parametrize("seed", SEEDS)
 def test_seeds_of_the_fuzzer(seed: bytes) -> None:
     fuzz_one(seed)
+
+
+def test_many_messages_in_one_read_are_not_moved_for_each_other() -> None:
+    made = b"".join(message(Kind.PACKETS, bytes([number & 0xFF]), 0, number) for number in range(300_000))
+    reader = MessageReader()
+    reader.is_trusted = True
+    began = time.process_time()
+    read: list[int] = []
+    for part in (made[:5], made[5:-3], made[-3:]):
+        reader.feed(part)
+        while (received := reader.next()) is not None:
+            assert received.body == bytes([received.count & 0xFF])
+            read.append(received.count)
+    assert read == list(range(300_000))
+    assert reader.held_size == 0
+    assert time.process_time() - began < 5  # 12 s if the rest is copied after each of them

@@ -293,6 +293,8 @@ class MessageReader:
 
     def __init__(self) -> None:
         self._parts: list[bytes] = []
+        self._start = 0
+        """Bytes of the first part that were read already: messages are not moved, as a read may bring thousands."""
         self.held_size = 0
         """Bytes of the message that is not complete yet."""
         self._wanted = _HEADER.size
@@ -310,24 +312,28 @@ class MessageReader:
         """Return the next message; None if more bytes are needed. Raises RemoteProtocolError."""
         if self.held_size < self._wanted:
             return None
-        data = b"".join(self._parts) if len(self._parts) > 1 else self._parts[0]
-        self._parts = [data]
-        number, track, count, size = _HEADER.unpack_from(data)
+        if len(self._parts) > 1:
+            self._parts[0] = self._parts[0][self._start :]
+            self._parts, self._start = [b"".join(self._parts)], 0
+        data, start = self._parts[0], self._start
+        number, track, count, size = _HEADER.unpack_from(data, start)
         try:
             kind = Kind(number)
         except ValueError:
             raise RemoteProtocolError(f"unknown message {number}") from None
         if size > self._limit(kind):
             raise RemoteProtocolError(f"a message of {size} bytes is too large")
-        end = _HEADER.size + size
+        body = start + _HEADER.size
+        end = body + size
         if len(data) < end:
-            self._wanted = end
+            self._wanted = end - start
             return None
         self._wanted = _HEADER.size
-        rest = data[end:]
-        self._parts = [rest] if rest else []
-        self.held_size = len(rest)
-        return Message(kind, track, count, data[_HEADER.size : end])
+        self._start = end
+        self.held_size = len(data) - end
+        if not self.held_size:
+            self._parts, self._start = [], 0
+        return Message(kind, track, count, data[body:end])
 
     def _limit(self, kind: Kind) -> int:
         if not self.is_trusted:
