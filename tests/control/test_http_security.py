@@ -13,7 +13,7 @@ import pytest
 import trustme
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
-from tests.control.support import running
+from tests.control.support import running, running_file
 from tests.support.connections import open_connection
 from tests.support.waiting import PATIENCE
 
@@ -298,3 +298,19 @@ async def test_origins_that_may_read_the_services(service: str, path: str) -> No
     async with running(pprof=True) as server:
         response = await server.http(service).get(path, headers={"Origin": "https://a.example"})
         assert "Access-Control-Allow-Origin" not in response.headers
+
+
+FILE_OF_MEDIAMTX = "rtsp: no\nrtmp: no\nsrt: no\nhls: no\nwebrtc: no\nmoq: no\napi: yes\napiAddress: 127.0.0.1:0\n"
+
+
+async def test_all_sites_may_call_the_api_of_mediamtx_but_not_that_with_passwords(tmp_path: Path) -> None:
+    other = {"Origin": "https://a.example"}
+    file = tmp_path / "mediamtx.yml"
+    async with running_file(file, FILE_OF_MEDIAMTX) as server:
+        assert (await server.api.get("/v3/paths/list", headers=other)).headers["Access-Control-Allow-Origin"] == "*"
+        for path in ("/v1/config/text", "/%761/config/text", "/v1/config/get", "/v1/server/log"):
+            assert "Access-Control-Allow-Origin" not in (await server.api.get(path, headers=other)).headers
+        assert (await server.api.post("/v1/config/replace", json={"text": ""}, headers=other)).status_code == 403
+    async with running_file(file, FILE_OF_MEDIAMTX + "apiAllowOrigins: [https://a.example]\n") as server:
+        response = await server.api.get("/v1/config/text", headers=other)
+        assert response.headers["Access-Control-Allow-Origin"] == "https://a.example"

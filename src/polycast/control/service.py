@@ -19,7 +19,7 @@ from polycast.hub.errors import AccessDenied, Denial, PathError, PathNotConfigur
 from polycast.log import Log
 from polycast.net.http.asgi import Application, AsgiHandler
 from polycast.net.http.hosts import host_refusal, is_host_allowed, is_origin_allowed
-from polycast.net.http.origins import AllowedOrigins, allowed_origins
+from polycast.net.http.origins import ANY, AllowedOrigins, allowed_origins
 from polycast.net.http.request import http_credentials, query_field
 from polycast.net.http.server import HttpServer
 from polycast.net.http.transaction import Transaction
@@ -33,6 +33,7 @@ _HEADERS: Final = b"Authorization"
 _API_METHODS: Final = b"OPTIONS, GET, POST, PATCH, DELETE"
 _API_HEADERS: Final = b"Authorization, Content-Type"
 SAFE_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
+_NO_ORIGINS: Final = allowed_origins(())
 
 # Sent by the console and the terminal view with their requests every second, which would fill the log.
 POLL_HEADER: Final = b"polycast-poll"
@@ -171,13 +172,13 @@ class Guard:
 
     def _common_headers(self, request: Request) -> list[Header]:
         common = [(b"server", b"polycast"), (b"x-content-type-options", b"nosniff")]
-        return common + self._allowed_origins().headers(request)
+        return common + self._allowed_origins(request).headers(request)
 
     def _refusal(self, request: Request, common: Sequence[Header]) -> Response | None:
         """Return the response to requests that may come from a web page of another site."""
         if not is_host_allowed(request, self._media_server.configuration.allowed_hosts):
             return self._error(403, host_refusal(request), common)
-        if request.method not in SAFE_METHODS and not is_origin_allowed(request, self._allowed_origins()):
+        if request.method not in SAFE_METHODS and not is_origin_allowed(request, self._allowed_origins(request)):
             text = f"requests from other web sites are not allowed (see {self._prefix}AllowOrigins)"
             return self._error(403, text, common)
         return None
@@ -187,8 +188,13 @@ class Guard:
         """The settings of the service as they are now."""
         return SERVICES[self._prefix](self._media_server.configuration)
 
-    def _allowed_origins(self) -> AllowedOrigins:
-        return allowed_origins(self.settings.allow_origins)
+    def _allowed_origins(self, request: Request) -> AllowedOrigins:
+        origins = allowed_origins(self.settings.allow_origins)
+        is_default = origins.fixed == ANY and self._media_server.configuration.dialect == MEDIAMTX.name
+        if is_default and self._action is Action.API and not request.target.startswith(b"/v3/"):
+            # There, every site may read what the API of MediaMTX tells: no passwords. API v1 has the whole file.
+            return _NO_ORIGINS
+        return origins
 
     def _authenticate(self, transaction: Transaction, common: Sequence[Header]) -> None:
         """Pass the request on at once if anybody may use the service, otherwise after a check."""

@@ -20,10 +20,11 @@ def decoder_name(codec: Codec) -> str | None:
     return row.decoder(codec) if row is not None else None
 
 
-def open_decoder(av: Any, track: Track, *, hardware: bool = False) -> Any:
+def open_decoder(av: Any, track: Track, *, hardware: bool = False, maximum_pixels: int = 0) -> Any:
     """Return a decoder for a track, with settings for low delay. ``av`` is PyAV.
 
-    ``hardware``: use the first device of this machine that decodes the codec; if there is none, the CPU. Raises
+    ``hardware``: use the first device of this machine that decodes the codec; if there is none, the CPU.
+    ``maximum_pixels``: larger pictures are errors, before memory is taken for them; 0: FFmpeg has its own limits. Raises
     UnsupportedCodec.
     """
     if hardware and track.kind == "video":
@@ -39,6 +40,8 @@ def open_decoder(av: Any, track: Track, *, hardware: bool = False) -> Any:
         if row is None or name is None or name not in av.codecs_available:
             raise UnsupportedCodec(f"no decoder for {track.codec_name}")
         context = av.CodecContext.create(name, "r")
+        if maximum_pixels:
+            context.options = {"max_pixels": str(maximum_pixels)}
         if codec.kind == "video":
             # Frame threads would delay by one picture each; slice threads do not.
             context.thread_type = "SLICE"

@@ -18,7 +18,7 @@ QUALITY: Final = 5
 """Quantiser scale of FFmpeg for small pictures, from 2 (best) to 31."""
 
 MAXIMUM_PIXELS: Final = 8192 * 4320
-"""Pixels of a picture; a larger one takes seconds."""
+"""Pixels of a picture; a larger one would take seconds, and FFmpeg refuses it before it takes memory for it."""
 
 
 def encode_picture(native: Any, encoder: str, pixel_format: str, quantiser: int | None = None) -> bytes:
@@ -47,7 +47,7 @@ def key_picture(track: Track, frame: Frame, width: int) -> bytes:
     PyAV.
     """
     av = import_av("thumbnails")
-    decoder = open_decoder(av, track)
+    decoder = open_decoder(av, track, maximum_pixels=MAXIMUM_PIXELS)
     bitstream = bitstream_of(track.codec)
     try:
         packet = av.Packet(bitstream.join(bitstream.with_parameters(track.codec, frame.units)))
@@ -55,8 +55,6 @@ def key_picture(track: Track, frame: Frame, width: int) -> bytes:
         if not pictures:
             raise UnsupportedCodec(f"the key frame of {track.codec_name} has no picture")
         native = pictures[0]
-        if native.width * native.height > MAXIMUM_PIXELS:
-            raise UnsupportedCodec("the picture is too large")
         shown = native.width * float(decoder.sample_aspect_ratio or 1)
         width = min(width, round(shown)) // 2 * 2 or 2
         height = max(round(width * native.height / shown / 2) * 2, 2)
@@ -75,6 +73,7 @@ def first_picture(file: bytes, width: int) -> bytes:
     try:
         with closing(av.open(io.BytesIO(file), format="mp4")) as container:
             container.streams.video[0].thread_type = "NONE"
+            container.streams.video[0].codec_context.options = {"max_pixels": str(MAXIMUM_PIXELS)}
             native = next(container.decode(video=0))
             width = min(width, native.width) // 2 * 2 or 2
             height = max(round(native.height * width / native.width) // 2 * 2, 2)
