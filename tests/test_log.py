@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import io
 import json
 import logging
@@ -10,10 +11,13 @@ import os
 import re
 import socket
 import sys
+import termios
 import threading
+import time
 from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
+from typing import BinaryIO
 
 import pytest
 
@@ -203,6 +207,14 @@ def test_no_system_log(logger: logging.Logger, output: LogOutput, monkeypatch: p
         output.configure("info", ["syslog"], "")
 
 
+def wait_until_full(pipe: BinaryIO) -> None:
+    """Wait until no other batch of lines fits into a pipe."""
+    waiting = bytearray(4)
+    while int.from_bytes(waiting, sys.byteorder) < log_writer.WRITE_SIZE - 4096:
+        time.sleep(0.001)
+        fcntl.ioctl(pipe, termios.FIONREAD, waiting)
+
+
 def test_a_pipe_without_a_reader_blocks_nothing(
     logger: logging.Logger, output: LogOutput, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -213,6 +225,8 @@ def test_a_pipe_without_a_reader_blocks_nothing(
         log = Log(logger)
         for number in range(2 * log_writer.QUEUE_LIMIT // 1000):
             log.info("%04d %s", number, "x" * 1000)
+            if number == 200:
+                wait_until_full(reader)  # so that the thread takes no lines while others are dropped
         log.info("the last one")
 
         text = bytearray()

@@ -24,7 +24,7 @@ def open_decoder(av: Any, track: Track, *, hardware: bool = False, maximum_pixel
     """Return a decoder for a track, with settings for low delay. ``av`` is PyAV.
 
     ``hardware``: use the first device of this machine that decodes the codec; if there is none, the CPU.
-    ``maximum_pixels``: larger pictures are errors, before memory is taken for them; 0: FFmpeg has its own limits. Raises
+    ``maximum_pixels``: larger pictures are errors, before memory is taken for them; 0: only what FFmpeg limits. Raises
     UnsupportedCodec.
     """
     if hardware and track.kind == "video":
