@@ -191,7 +191,8 @@ class Guard:
     def _allowed_origins(self, request: Request) -> AllowedOrigins:
         origins = allowed_origins(self.settings.allow_origins)
         is_default = origins.fixed == ANY and self._media_server.configuration.dialect == MEDIAMTX.name
-        if is_default and self._action is Action.API and not request.target.startswith(b"/v3/"):
+        is_of_mediamtx = request.target == b"/" or request.target.startswith(b"/v3/")
+        if is_default and self._action is Action.API and not is_of_mediamtx:
             # There, every site may read what the API of MediaMTX tells: no passwords. API v1 has the whole file.
             return _NO_ORIGINS
         return origins
