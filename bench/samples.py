@@ -18,6 +18,14 @@ class SampleResult:
     delays: list[tuple[int, int]] = field(default_factory=list)
     """Of every frame: when it was sent (monotonic nanoseconds) and how long it took (nanoseconds)."""
 
+    def take_frame(self, number: int, expected: int, sent_ns: int, arrival_ns: int) -> None:
+        """Count a numbered frame of a protocol without sequence numbers. ``expected`` is negative before the first."""
+        if expected >= 0:
+            self.missing += max(0, number - expected)
+        self.packets += 1
+        self.frames += 1
+        self.delays.append((sent_ns, arrival_ns - sent_ns))
+
 
 class DatagramSample:
     """RTP packets as UDP carries them."""

@@ -134,10 +134,5 @@ class TransportSample:
         if stamp is None:
             return
         sent_ns, number = stamp
-        result = self.result
-        if self._next_frame >= 0:
-            result.missing += max(0, number - self._next_frame)
+        self.result.take_frame(number, self._next_frame, sent_ns, arrival_ns)
         self._next_frame = number + 1
-        result.packets += 1
-        result.frames += 1
-        result.delays.append((sent_ns, arrival_ns - sent_ns))

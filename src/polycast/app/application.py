@@ -28,10 +28,10 @@ from polycast.log import Log, LogOutput
 from polycast.net.http_client import HttpClient
 from polycast.net.packet_dump import packet_dumps_of
 from polycast.net.udp import drops_of
+from polycast.protocols import registry
 from polycast.protocols.base import Server, ServerContext, Workers
 from polycast.protocols.forward_loops import LoopCheck
 from polycast.protocols.forwarding import Forwarding
-from polycast.protocols.registry import server_kinds
 from polycast.protocols.rtsp import RTSP
 from polycast.record.recorder import Recorder
 from polycast.rtp.header import packet_sizes_for
@@ -94,7 +94,7 @@ class Application:
         self.forwarding = Forwarding(LoopCheck(self.hub, self._ports).forwarded_again)
         self.recorder = Recorder(loop, self.log, self.hub.observers, lambda: self.configuration)
         self.hub.observers += (self._hooks, self.recorder, self.forwarding)
-        self._servers = Servers(server_kinds(), ServerContext(loop, self.hub, self.log, self._hooks, workers))
+        self._servers = Servers(registry.server_kinds(), ServerContext(loop, self.hub, self.log, self._hooks, workers))
         self.control = Control(self)
         self._timer: asyncio.TimerHandle | None = None
 
@@ -119,12 +119,12 @@ class Application:
     @property
     def server_names(self) -> Mapping[str, str]:
         """The names of all servers that there are, by their collections in the API."""
-        return {kind.collection: kind.name for kind in server_kinds()}
+        return registry.server_names()
 
     @property
     def metric_blocks(self) -> list[MetricBlock]:
         """The metrics of all servers that there are under the names of MediaMTX."""
-        return [block for kind in server_kinds() for block in kind.blocks]
+        return registry.metric_blocks()
 
     @property
     def workers(self) -> Sequence[WorkerState]:

@@ -21,7 +21,7 @@ from polycast.control.metrics.mediamtx import (
     groups_of,
 )
 from polycast.items import MetricBlock
-from polycast.protocols.registry import server_kinds
+from polycast.protocols.registry import metric_blocks, server_kinds
 
 
 def updated(text: str) -> str:
@@ -51,10 +51,9 @@ def _forwards() -> str:
 
 
 def _blocks() -> Iterator[str]:
-    blocks = (block for kind in server_kinds() for block in kind.blocks)
     # Servers with and without TLS have the same.
     alike: list[list[MetricBlock]] = []
-    for block in blocks:
+    for block in metric_blocks():
         same = next((found for found in alike if _shape(found[0]) == _shape(block)), None)
         if same is None:
             alike.append([block])

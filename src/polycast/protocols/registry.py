@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from polycast.config.sources import source_kind
+from polycast.items import MetricBlock
 from polycast.protocols import hls, onvif, rpicamera, rtmp, rtsp, srt, udp, webrtc
 from polycast.protocols.base import Protocol, Pull, PushKind, ServerKind
 
@@ -27,6 +28,16 @@ def protocols() -> tuple[Protocol, ...]:
 def server_kinds() -> tuple[ServerKind, ...]:
     """Return the servers of all protocols."""
     return tuple(kind for protocol in protocols() for kind in protocol.servers)
+
+
+def server_names() -> dict[str, str]:
+    """Return the names of all servers, by their collections in the API."""
+    return {kind.collection: kind.name for kind in server_kinds()}
+
+
+def metric_blocks() -> list[MetricBlock]:
+    """Return the metrics of all servers under the names of MediaMTX."""
+    return [block for kind in server_kinds() for block in kind.blocks]
 
 
 def pull_of(source: str) -> Pull | None:

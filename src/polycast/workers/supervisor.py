@@ -31,7 +31,7 @@ from polycast.hub.movement import CannotMove, Movement
 from polycast.items import MetricBlock
 from polycast.log import Log, LogOutput
 from polycast.net.http_client import HttpClient
-from polycast.protocols.registry import server_kinds
+from polycast.protocols import registry
 from polycast.record.cleaner import Cleaner
 from polycast.record.requests import Requests
 from polycast.workers.channel import ChannelError
@@ -97,12 +97,12 @@ class Supervisor:
     @property
     def server_names(self) -> Mapping[str, str]:
         """The names of all servers that there are, by their collections in the API."""
-        return {kind.collection: kind.name for kind in server_kinds()}
+        return registry.server_names()
 
     @property
     def metric_blocks(self) -> list[MetricBlock]:
         """The metrics of all servers that there are under the names of MediaMTX."""
-        return [block for kind in server_kinds() for block in kind.blocks]
+        return registry.metric_blocks()
 
     @property
     def addresses(self) -> Mapping[str, StreamAddress]:
