@@ -181,18 +181,18 @@ class MemoryStore:
     async def delete(self, path: str, revision: int) -> None:
         await self._ask(lambda: self.network.delete(path, revision))
 
-    async def send(self, value: bytes, *, is_farewell: bool) -> None:
+    async def send(self, value: bytes, *, is_last: bool) -> None:
         if self.listener is None:
             await asyncio.Event().wait()  # the process does not exist any more
         if self.is_cut:
             raise RegistryAway("the connection was lost")
         for other in self.network.stores.values():
             if not self.network.is_lost():
-                self.loop.call_later(self.network.delay(), other.receive, value, is_farewell)
+                self.loop.call_later(self.network.delay(), other.receive, value, is_last)
 
-    def receive(self, value: bytes, is_farewell: bool) -> None:
+    def receive(self, value: bytes, is_last: bool) -> None:
         if not self.is_cut and self.listener is not None:
-            self.listener.on_message(value, is_farewell=is_farewell)
+            self.listener.on_message(value, is_last=is_last)
 
     async def request(self, node: str, subject: str, body: bytes, timeout: float) -> bytes:
         other = self.network.stores.get(node)

@@ -216,7 +216,7 @@ def test_invalid_entries_and_messages_are_ignored() -> None:
         a, b = await start(Network(12), "a", "b")
         for value in (b"", b"\xff", b"\x92\xa1a", b"\xc0", b"\x93\x01\x02\x03"):
             b.registry.on_entry("cam", value, 7)
-            b.registry.on_message(value, is_farewell=False)
+            b.registry.on_message(value, is_last=False)
         assert b.owner("cam") is None
         a.publish("cam")
         await asyncio.sleep(0.1)

@@ -31,8 +31,8 @@ class StoreListener(Protocol):
     def on_snapshot(self, paths: frozenset[str]) -> None:
         """After the first `on_entry` calls of a new watch: these entries exist, and no others."""
 
-    def on_message(self, value: bytes, *, is_farewell: bool) -> None:
-        """A node lives, or has ended."""
+    def on_message(self, value: bytes, *, is_last: bool) -> None:
+        """A node lives; ``is_last``: it has left, and this is its last message."""
 
     def on_connection(self, *, is_connected: bool) -> None:
         """The store was reached or lost."""
@@ -56,8 +56,8 @@ class Store(Protocol):
     async def delete(self, path: str, revision: int) -> None:
         """Delete an entry if its revision is the expected one. Raises Conflict."""
 
-    async def send(self, value: bytes, *, is_farewell: bool) -> None:
-        """Send a message to all nodes, oneself included."""
+    async def send(self, value: bytes, *, is_last: bool) -> None:
+        """Send a message to all nodes, oneself included; ``is_last``: the node leaves."""
 
     async def request(self, node: str, subject: str, body: bytes, timeout: float) -> bytes:
         """Ask a node. Raises NodeUnreachable."""
@@ -143,7 +143,7 @@ class KeyValueRegistry(Registry):
 
     async def heartbeat(self, info: NodeInfo) -> None:
         self._own = info
-        await self._store.send(_encoder.encode(info), is_farewell=False)
+        await self._store.send(_encoder.encode(info), is_last=False)
 
     async def request(self, node: str, subject: str, body: bytes, timeout: float) -> bytes:
         if self.directory.node(node) is None:
@@ -155,7 +155,7 @@ class KeyValueRegistry(Registry):
             self._timer.cancel()
         if self._own is not None and self._is_connected:
             with contextlib.suppress(RegistryAway):
-                await self._store.send(_encoder.encode(self._own), is_farewell=True)
+                await self._store.send(_encoder.encode(self._own), is_last=True)
         await self._store.close()
 
     async def _until_told(self, path: str, revision: int) -> None:
@@ -187,13 +187,13 @@ class KeyValueRegistry(Registry):
         for path in self.directory.keep_claims(paths):
             self._tell(lambda watcher, path=path: watcher.on_claim(path, None))  # type: ignore[misc]
 
-    def on_message(self, value: bytes, *, is_farewell: bool) -> None:
+    def on_message(self, value: bytes, *, is_last: bool) -> None:
         try:
             info = _node_decoder.decode(value)
         except msgspec.MsgspecError as error:
             self._log.warning("a node sent an invalid message: %s", error)
             return
-        if is_farewell:
+        if is_last:
             if self.directory.on_node_left(info.name, info.instance):
                 self._tell(lambda watcher: watcher.on_node(info.name, None))
         elif self.directory.on_node(info, self._loop.time()):

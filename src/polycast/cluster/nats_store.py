@@ -112,11 +112,11 @@ class NatsStore:
         stream = self._client.jetstream(timeout=ANSWER_SECONDS)
         await self._ask(stream.publish(f"$KV.{BUCKET}.{key_of(path)}", b"", headers=headers, msg_ttl=MARKER_SECONDS))
 
-    async def send(self, value: bytes, *, is_farewell: bool) -> None:
+    async def send(self, value: bytes, *, is_last: bool) -> None:
         if not self._client.is_connected:
             raise RegistryAway("there is no connection to the registry")
-        await self._ask(self._client.publish(f"{SUBJECT}.nodes.{'gone' if is_farewell else 'alive'}", value))
-        if is_farewell:
+        await self._ask(self._client.publish(f"{SUBJECT}.nodes.{'gone' if is_last else 'alive'}", value))
+        if is_last:
             await self._ask(self._client.flush(timeout=1))
 
     async def request(self, node: str, subject: str, body: bytes, timeout: float) -> bytes:
@@ -271,7 +271,7 @@ class NatsStore:
 
     async def _on_message(self, received: Msg) -> None:
         if self._listener is not None:
-            self._listener.on_message(received.data, is_farewell=received.subject.endswith(".gone"))
+            self._listener.on_message(received.data, is_last=received.subject.endswith(".gone"))
 
     async def _on_request(self, received: Msg) -> None:
         if self._listener is not None:

@@ -33,7 +33,7 @@ class Message(Struct, frozen=True, array_like=True):
     """A message to all workers."""
 
     value: bytes
-    is_farewell: bool
+    is_last: bool
 
 
 class NodeRequest(Struct, frozen=True, array_like=True):
@@ -86,9 +86,9 @@ class Claims:
     def on_ended(self, number: int) -> None:
         """Withdraw what a worker wrote whose process has ended."""
         self._listening.pop(number, None)
-        farewell = self._last.pop(number, None)
-        if farewell is not None:
-            self.tell("message", Message(farewell, is_farewell=True))
+        last_message = self._last.pop(number, None)
+        if last_message is not None:
+            self.tell("message", Message(last_message, is_last=True))
         for worker, path in [key for key in self._readers if key[0] == number]:
             del self._readers[worker, path]
             self.tell("readers", ReaderCount(worker, path, 0))
@@ -100,7 +100,7 @@ class Claims:
         """Return all entries; the worker is told what changes from now on. Messages of the others follow at once."""
         self._listening[number] = channel
         for last in self._last.values():
-            channel.tell("message", Message(last, is_farewell=False))
+            channel.tell("message", Message(last, is_last=False))
         for count in self._readers.values():
             channel.tell("readers", count)
         return [Entry(path, value, revision) for path, (value, revision, _) in self._entries.items()]
@@ -132,7 +132,7 @@ class Claims:
 
     def _send(self, number: int, body: Raw) -> None:
         message = msgspec.msgpack.decode(body, type=Message)
-        if message.is_farewell:
+        if message.is_last:
             self._last.pop(number, None)
         else:
             self._last[number] = message.value
@@ -185,8 +185,8 @@ class ClaimStore:
     async def delete(self, path: str, revision: int) -> None:
         await self._change(Entry(path, None, revision))
 
-    async def send(self, value: bytes, *, is_farewell: bool) -> None:
-        self._channel.tell("message", Message(value, is_farewell))
+    async def send(self, value: bytes, *, is_last: bool) -> None:
+        self._channel.tell("message", Message(value, is_last))
 
     async def request(self, node: str, subject: str, body: bytes, timeout: float) -> bytes:
         try:
@@ -223,7 +223,7 @@ class ClaimStore:
     def _on_message(self, body: Raw) -> None:
         message = msgspec.msgpack.decode(body, type=Message)
         if self._listener is not None:
-            self._listener.on_message(message.value, is_farewell=message.is_farewell)
+            self._listener.on_message(message.value, is_last=message.is_last)
 
     async def _on_request(self, body: Raw) -> bytes:
         request = msgspec.msgpack.decode(body, type=NodeRequest)

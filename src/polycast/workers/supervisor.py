@@ -116,7 +116,7 @@ class Supervisor:
 
     @property
     def cluster(self) -> Cluster | None:
-        """None, too."""
+        """None: see `nodes`."""
         return None
 
     @property
