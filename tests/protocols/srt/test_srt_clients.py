@@ -21,6 +21,7 @@ from polycast.protocols.base import Destination
 from polycast.protocols.push import Push
 from polycast.protocols.registry import push_of
 from polycast.protocols.srt.address import Mode, parse_address
+from polycast.wire.srt.key_material import PayloadMode
 from polycast.wire.srt.pacing import UNLIMITED
 
 QUICK = {"sourceRetryPause": "20ms", "sourceRetryPauseMax": "50ms"}
@@ -75,13 +76,20 @@ async def test_a_source_that_is_called(passphrase: str) -> None:
             await app.until(lambda: app.app.hub.paths["cam"].stream is None)
 
 
-@pytest.mark.parametrize(("given", "reason"), [("another passphrase", "wrong passphrase"), ("", "one side has a")])
-async def test_a_source_that_is_called_wants_the_passphrase(given: str, reason: str) -> None:
+@pytest.mark.parametrize(
+    ("given", "reason"),
+    [
+        ({"passphrase": "another passphrase", "cryptomode": 2}, "wrong passphrase"),
+        ({}, "one side has a"),
+        ({"passphrase": SECRET}, "the ciphers differ"),
+    ],
+)
+async def test_a_source_that_is_called_wants_the_passphrase(given: dict[str, object], reason: str) -> None:
     port = free_port()
-    source = f"srt://127.0.0.1:{port}?mode=listener&passphrase=a%20long%20passphrase"
+    source = f"srt://127.0.0.1:{port}?mode=listener&passphrase=a%20long%20passphrase&cryptomode=2"
     async with serving(paths={"cam": {"source": source, **QUICK}}) as app:
         await app.log.wait("waits for a connection")
-        caller = Peer(url(port, "x", **({"passphrase": given} if given else {})))
+        caller = Peer(url(port, "x", **given))
         with pytest.raises(polycast.PolycastError, match=reason):
             await caller.client.connect()
         await caller.client.close(0.1)
@@ -113,7 +121,7 @@ async def test_a_name_that_does_not_exist() -> None:
 @pytest.mark.parametrize("passphrase", ["", SECRET])
 @pytest.mark.parametrize("mode", [Mode.CALLER, Mode.LISTENER])
 async def test_a_push(mode: Mode, passphrase: str) -> None:
-    secret = f"&passphrase={SECRET.replace(' ', '%20')}&pbkeylen=24" if passphrase else ""
+    secret = f"&passphrase={SECRET.replace(' ', '%20')}&pbkeylen=24&cryptomode=2" if passphrase else ""
     port = free_port()
     async with serving() as app, publishing(app) as publisher:
         sending = asyncio.create_task(keep_sending(publisher))
@@ -190,11 +198,11 @@ def test_the_library_reads_and_publishes() -> None:
 def test_the_parameters_of_an_address() -> None:
     address = parse_address(
         "srt://h:9000?streamid=%23!::r=a%26b,m=publish&passphrase=0123456789&pbkeylen=24&latency=200&peerlatency=300"
-        "&pkt_size=1316&maxbw=250000&conntimeo=1000&peeridletimeo=2000&unknown=1&program=7"
+        "&pkt_size=1316&maxbw=250000&conntimeo=1000&peeridletimeo=2000&unknown=1&program=7&cryptomode=2"
     )
     assert (address.host, address.port, address.mode) == ("h", 9000, Mode.CALLER)
     assert address.stream_id == "#!::r=a&b,m=publish"
-    assert (address.passphrase, address.key_size) == ("0123456789", 24)
+    assert (address.passphrase, address.key_size, address.payload_mode) == ("0123456789", 24, PayloadMode.GCM)
     assert (address.receive_delay, address.send_delay) == (0.2, 0.3)
     assert (address.bandwidth, address.payload_size) == (250_000, 1316)
     assert (address.connect_seconds, address.idle_seconds, address.program) == (1.0, 2.0, 7)
@@ -224,6 +232,7 @@ def test_defaults_of_an_address(text: str, mode: Mode, bandwidth: float, payload
         ("srt://h:1?mode=rendezvous", "'rendezvous' of an SRT URL is not supported"),
         ("srt://h:1?passphrase=short", "10 to 79"),
         ("srt://h:1?passphrase=0123456789&pbkeylen=17", "must be 16, 24 or 32"),
+        ("srt://h:1?cryptomode=3", r"must be 0 \(any\), 1 \(AES-CTR\) or 2 \(AES-GCM\)"),
         ("srt://h:1?latency=-5", "'latency' .* from 0 to 65535"),
         ("srt://h:1?latency=70000", "'latency' .* from 0 to 65535"),
         ("srt://h:1?maxbw=fast", "'maxbw' .* must be a number"),

@@ -172,12 +172,12 @@ async def test_passphrases_are_demanded(stream_id: str, passphrase: str, code: i
         assert await refusal(app, stream_id, **parameters) == code
 
 
-@pytest.mark.parametrize("size", [16, 24, 32])
-async def test_passphrases_of_both_directions(size: int) -> None:
+@pytest.mark.parametrize(("size", "mode"), [(16, 0), (24, 1), (32, 2)])
+async def test_passphrases_of_both_directions(size: int, mode: int) -> None:
     async with (
         serving(paths=SECRET) as app,
-        publishing(app, passphrase=PUBLISH, pbkeylen=size) as publisher,
-        peer(app, "read:cam", passphrase=READ, pbkeylen=size) as reader,
+        publishing(app, passphrase=PUBLISH, pbkeylen=size, cryptomode=mode) as publisher,
+        peer(app, "read:cam", passphrase=READ, pbkeylen=size, cryptomode=mode) as reader,
     ):
         await app.until(lambda: len(app.app.hub.paths["cam"].readers) == 1)
         send_some(publisher, 10, 10)
@@ -199,6 +199,18 @@ async def test_the_size_of_datagrams_is_a_setting(size: int, expected: int) -> N
         send_some(publisher, 11, 3)
         await reader.until(2)
         assert reader.largest == expected
+
+
+async def test_what_authenticates_a_packet_belongs_to_its_size() -> None:
+    async with serving(paths=SECRET, udpMaxPayloadSize=1340) as app, publishing(app, passphrase=PUBLISH) as publisher:
+        for mode, expected in ((1, 1316), (2, 1128)):
+            async with peer(app, "read:cam", passphrase=READ, cryptomode=mode) as reader:
+                await app.until(lambda: len(app.app.hub.paths["cam"].readers) == 1)
+                publisher.send_frame(0, video_frame(10, key=True, size=5000))
+                send_some(publisher, 11, 3)
+                await reader.until(2)
+                assert reader.largest == expected
+            await app.until(lambda: not app.app.hub.paths["cam"].readers)
 
 
 async def test_a_second_publisher_takes_over_or_is_refused() -> None:

@@ -1,4 +1,4 @@
-"""Datagrams of libsrt 1.5.1, as FFmpeg 5.1 and srt-live-transmit sent them."""
+"""Datagrams of libsrt 1.5.1, as FFmpeg 5.1 and srt-live-transmit sent them; those with AES-GCM are of 1.5.5."""
 
 from __future__ import annotations
 
@@ -55,6 +55,23 @@ ENCRYPTED_DATA: Final = bytes.fromhex(
     "6e6ef148fdd38f73a0c0f466f04af20a"
 )
 """The first 208 bytes of the first data packet of FFmpeg that belongs to the conclusion with a key of 24 bytes."""
+
+AUTHENTICATED_CONCLUSION: Final = bytes.fromhex(
+    "800000000000000000001ed60000000000000005000200070eac5355000005dc00002000ffffffff034416e71e03c9e5"
+    "0100007f0000000000000000000000000001000300010505000000bf0078000000050001006d61630003000e12202901"
+    "000000000401020000000404f62386f6a2aa5525cfeb26a39511732d2c9b2dd03c58f1608f67bd5b18ddb518ce607e0e"
+    "f33c0b21"
+)
+"""``srt-live-transmit -chunk:188 file://con 'srt://127.0.0.1:PORT?cryptomode=2&streamid=cam&...'`` with a key of 16."""
+
+AUTHENTICATED_DATA: Final = bytes.fromhex(
+    "0eac5355c8000001000618f40000567893a122f74e5ad0f86c216abbf5fff3eac4dd85d0ee4573ac1f393597b1bf0980"
+    "86e7c0466ec68a9a7b72b520b9339f19eb0eb9ca0d48e2a7623d84b6688bf684319a19cb4e67e38ca728d6313a8d1439"
+    "04a6227f6834acbd4026695012748bc76c0d2e6965ffa4945a077dc9ca7ed33853b36ead19d733872194d1ae60fbc164"
+    "d9f1126a526822c95d2a8e22ea2485b118bb823080c594dc6bbe43bce77d696958bef6d7ca6bd8f97ec11e9b16160933"
+    "0b839daae41ef63c02c82609c1f07df93acefeb7c610c878225132a3"
+)
+"""Its first data packet, with one packet of MPEG-TS."""
 
 LISTENER_INDUCTION: Final = bytes.fromhex(
     "8000000000000000000f2273000012340000000500004a17000003e8000005dc000020000000000100001234648563d8"

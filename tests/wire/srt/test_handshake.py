@@ -24,7 +24,7 @@ from polycast.wire.srt.handshake import (
     parse_handshake,
     parse_text,
 )
-from polycast.wire.srt.key_material import parse_key_material
+from polycast.wire.srt.key_material import PayloadMode, parse_key_material
 from polycast.wire.srt.keys import ConnectionKeys
 from polycast.wire.srt.listener import ConnectionRequest, Listener, Terms
 from polycast.wire.srt.pacing import UNLIMITED
@@ -122,7 +122,8 @@ def capabilities(**changes: int) -> tuple[tuple[int, bytes], ...]:
 
 
 GCM = bytearray(parse_handshake(captured.ENCRYPTED_CONCLUSIONS[16]).extension(ExtensionType.KEY_REQUEST) or b"")
-GCM[8], GCM[9] = 4, 1
+GCM[8], GCM[9] = 4, 1  # by 1.5.1, which repeated nonces
+OTHER_CIPHER = GCM[:9] + b"\2" + GCM[10:]
 
 
 @pytest.mark.parametrize(
@@ -141,6 +142,7 @@ GCM[8], GCM[9] = 4, 1
         ({"extensions": extension(ExtensionType.FILTER, build_text(b"fec"))}, Rejection.FILTER),
         ({"extensions": extension(ExtensionType.GROUP, bytes(8))}, Rejection.GROUP),
         ({"extensions": extension(ExtensionType.KEY_REQUEST, bytes(GCM))}, Rejection.CRYPTO),
+        ({"extensions": extension(ExtensionType.KEY_REQUEST, bytes(OTHER_CIPHER))}, Rejection.CRYPTO),
         ({"extensions": extension(ExtensionType.KEY_REQUEST, bytes(40))}, Rejection.ROGUE),
         ({"extensions": (*capabilities(), (ExtensionType.STREAM_ID.value, b"\xff" * 4))}, Rejection.BAD_REQUEST),
         ({"extensions": (*capabilities(), (ExtensionType.STREAM_ID.value, b"x" * 516))}, Rejection.BAD_REQUEST),
@@ -169,13 +171,34 @@ def test_data_of_libsrt_is_decrypted() -> None:
     material = requested(conclusion(captured.ENCRYPTED_CONCLUSIONS[24])).key_material
     assert material is not None
     keys = ConnectionKeys(SessionKeys(captured.PASSPHRASE, material), secrets.token_bytes)
-    number = HEADER.unpack_from(captured.ENCRYPTED_DATA)[0]
-    payload = keys.decrypt(1, number, captured.ENCRYPTED_DATA[16:])
+    payload = keys.decrypt(1, captured.ENCRYPTED_DATA)
     assert payload is not None
     assert payload[:4] == b"\x47\x40\x11\x10"  # a packet of MPEG-TS with the service description
     assert payload[188:189] == b"\x47"
     assert b"FFmpeg" in payload
-    assert keys.decrypt(2, number, captured.ENCRYPTED_DATA[16:]) is None
+    assert keys.decrypt(2, captured.ENCRYPTED_DATA) is None
+
+
+def test_authenticated_data_of_libsrt_is_decrypted() -> None:
+    request = requested(conclusion(captured.AUTHENTICATED_CONCLUSION))
+    material = request.key_material
+    assert material is not None
+    assert material.mode is PayloadMode.GCM
+    assert parse_handshake(request.answer(request.accept(7, TERMS, None, NOW), NOW)).extension(
+        ExtensionType.KEY_RESPONSE
+    ) == request.handshake.extension(ExtensionType.KEY_REQUEST)
+    keys = ConnectionKeys(SessionKeys(captured.PASSPHRASE, material), secrets.token_bytes)
+    data = captured.AUTHENTICATED_DATA
+    payload = keys.decrypt(1, data)
+    assert payload is not None
+    assert (len(payload), payload[:4]) == (188, b"\x47\x40\x11\x10")  # the service description
+    assert b"FFmpeg" in payload
+    assert keys.decrypt(1, data[:4] + bytes((data[4] | 0x04,)) + data[5:]) == payload, "sent again"
+    for position in (0, 11, 15, 16, len(data) - 1):
+        assert keys.decrypt(1, data[:position] + bytes((data[position] ^ 1,)) + data[position + 1 :]) is None
+    assert keys.decrypt(1, data[:20]) is None
+    encrypted = keys.encryption.encrypt(data[:16], memoryview(payload))
+    assert encrypted == data[16:]
 
 
 # The caller
@@ -239,6 +262,14 @@ def test_a_caller_with_a_passphrase_needs_the_listener_to_have_it() -> None:
     with pytest.raises(RejectedError, match="wrong passphrase"):
         calling.receive_data(captured.LISTENER_CONCLUSION, 50.0)  # has no key response
     assert calling.receive_data(captured.LISTENER_ENCRYPTED_CONCLUSION, 50.0) is not None
+
+
+def test_a_caller_with_gcm_refuses_a_listener_that_repeats_nonces() -> None:
+    keys = SessionKeys.generate(captured.PASSPHRASE, 16, lambda size: bytes(range(size)), PayloadMode.GCM)
+    calling = Caller(CallerOptions(), 0x1234, 1000, 50.0, ConnectionKeys(keys, secrets.token_bytes), keys.message, 16)
+    calling.receive_data(captured.LISTENER_INDUCTION, 50.0)
+    with pytest.raises(RejectedError, match="repeats nonces"):
+        calling.receive_data(captured.LISTENER_ENCRYPTED_CONCLUSION, 50.0)
 
 
 @pytest.mark.parametrize(("code", "text"), [(10, "wrong passphrase"), (1404, "no such stream"), (5555, "own")])

@@ -13,7 +13,7 @@ from tests.wire.srt.simulation import Network, Simulation, payload, transfer
 from polycast.wire.srt.caller import CallerOptions
 from polycast.wire.srt.connection import State
 from polycast.wire.srt.encryption import SessionKeys
-from polycast.wire.srt.key_material import parse_key_material
+from polycast.wire.srt.key_material import PayloadMode, parse_key_material
 from polycast.wire.srt.keys import ConnectionKeys
 from polycast.wire.srt.packet import HEADER, MESSAGE_MASK, SEQUENCE_MASK
 
@@ -313,8 +313,10 @@ def test_a_closed_connection_does_nothing() -> None:
 # Encryption
 
 
-def session_keys(size: int, refresh_packets: int = 1 << 24) -> tuple[ConnectionKeys, ConnectionKeys, bytes, int]:
-    keys = SessionKeys.generate(PASSPHRASE, size, secrets.token_bytes)
+def session_keys(
+    size: int, refresh_packets: int = 1 << 24, mode: PayloadMode = PayloadMode.CTR
+) -> tuple[ConnectionKeys, ConnectionKeys, bytes, int]:
+    keys = SessionKeys.generate(PASSPHRASE, size, secrets.token_bytes, mode)
     unwrapped = SessionKeys(PASSPHRASE, parse_key_material(keys.message))
     message = keys.message
     return (
@@ -327,8 +329,9 @@ def session_keys(size: int, refresh_packets: int = 1 << 24) -> tuple[ConnectionK
 
 @pytest.mark.parametrize("size", [16, 24, 32])
 @pytest.mark.parametrize("from_caller", [True, False])
-def test_payloads_are_encrypted(size: int, from_caller: bool) -> None:
-    simulation = Simulation(Network(loss=0.1, seed=size), delay=0.3, keys=session_keys(size))
+@pytest.mark.parametrize("mode", PayloadMode)
+def test_payloads_are_encrypted(size: int, mode: PayloadMode, from_caller: bool) -> None:
+    simulation = Simulation(Network(loss=0.1, seed=size), delay=0.3, keys=session_keys(size, mode=mode))
     simulation.connect()
     assert simulation.caller is not None
     transmitted: list[bytes] = []
@@ -341,8 +344,9 @@ def test_payloads_are_encrypted(size: int, from_caller: bool) -> None:
     assert len(set(payloads)) == 200  # a retransmission is the same packet
 
 
-def test_keys_change_without_a_gap() -> None:
-    simulation = Simulation(Network(loss=0.1, seed=2), delay=0.3, keys=session_keys(16, refresh_packets=100))
+@pytest.mark.parametrize("mode", PayloadMode)
+def test_keys_change_without_a_gap(mode: PayloadMode) -> None:
+    simulation = Simulation(Network(loss=0.1, seed=2), delay=0.3, keys=session_keys(16, 100, mode))
     simulation.connect()
     assert simulation.caller is not None
     assert simulation.listener is not None

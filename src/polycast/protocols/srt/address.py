@@ -10,7 +10,7 @@ from urllib.parse import parse_qsl, urlsplit
 
 from polycast.errors import ConfigurationError
 from polycast.wire.srt.handshake import MAXIMUM_TEXT
-from polycast.wire.srt.key_material import KEY_SIZES, MAXIMUM_PASSPHRASE, MINIMUM_PASSPHRASE
+from polycast.wire.srt.key_material import KEY_SIZES, MAXIMUM_PASSPHRASE, MINIMUM_PASSPHRASE, PayloadMode
 from polycast.wire.srt.pacing import UNLIMITED
 from polycast.wire.srt.packet import DEFAULT_PAYLOAD, MAXIMUM_PAYLOAD, TRANSPORT_PACKET_SIZE
 
@@ -21,6 +21,7 @@ DEFAULT_CONNECT_SECONDS: Final = 3.0
 DEFAULT_IDLE_SECONDS: Final = 5.0
 _MAXIMUM_PARAMETERS: Final = 100
 _MAXIMUM_PROGRAM: Final = 0xFFFF
+_PAYLOAD_MODES: Final = {0: None, 1: PayloadMode.CTR, 2: PayloadMode.GCM}
 _FORM: Final = "write srt://host:port?streamid=..., with & # % in values as %26 %23 %25"
 
 
@@ -43,6 +44,8 @@ class SrtAddress:
     passphrase: str = ""
     key_size: int = 0
     """Bytes of the keys that are made if there is a passphrase."""
+    payload_mode: PayloadMode | None = None
+    """How payloads are encrypted; None for AES-CTR, or, as a listener, for what the caller chooses."""
     receive_delay: float = DEFAULT_LATENCY
     send_delay: float = DEFAULT_LATENCY
     """Seconds."""
@@ -86,6 +89,7 @@ def parse_address(url: str) -> SrtAddress:
         stream_id=stream_id,
         passphrase=passphrase,
         key_size=_key_size(parameters) if passphrase else 0,
+        payload_mode=_payload_mode(parameters),
         receive_delay=_seconds(received if received is not None else latency, DEFAULT_LATENCY),
         send_delay=_seconds(sent if sent is not None else latency, DEFAULT_LATENCY),
         bandwidth=_bandwidth(parameters),
@@ -128,6 +132,13 @@ def _key_size(parameters: Mapping[str, str]) -> int:
     if size not in KEY_SIZES:
         raise ConfigurationError("the parameter 'pbkeylen' of an SRT URL must be 16, 24 or 32")
     return size
+
+
+def _payload_mode(parameters: Mapping[str, str]) -> PayloadMode | None:
+    number = _number(parameters, "cryptomode") or 0
+    if number not in _PAYLOAD_MODES:
+        raise ConfigurationError("the parameter 'cryptomode' of an SRT URL must be 0 (any), 1 (AES-CTR) or 2 (AES-GCM)")
+    return _PAYLOAD_MODES[number]
 
 
 def _bandwidth(parameters: Mapping[str, str]) -> float:

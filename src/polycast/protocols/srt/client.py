@@ -20,6 +20,7 @@ from polycast.protocols.srt.keys import generate_keys, keys_for
 from polycast.protocols.srt.link import Link, Timers
 from polycast.wire.srt.caller import Caller, CallerOptions
 from polycast.wire.srt.connection import Connection as Engine
+from polycast.wire.srt.key_material import PayloadMode
 from polycast.wire.srt.keys import ConnectionKeys
 from polycast.wire.srt.listener import ConnectionRequest, Listener, Terms
 from polycast.wire.srt.packet import HEADER, HEADER_SIZE
@@ -80,7 +81,8 @@ class Client:
         family, peer = await _resolve(address.host, address.port)
         keys, message = None, b""
         if address.passphrase:
-            keys, message = await generate_keys(address.passphrase, address.key_size)
+            mode = address.payload_mode or PayloadMode.CTR
+            keys, message = await generate_keys(address.passphrase, address.key_size, mode)
         bound = socket.socket(family, socket.SOCK_DGRAM)
         bound.setblocking(False)
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER)
@@ -245,6 +247,8 @@ class _Listening:
             if bool(settings.passphrase) != (material is not None):
                 raise RejectedError(Rejection.UNSECURE, "only one side has a passphrase")
             if material is not None:
+                if settings.payload_mode not in (None, material.mode):
+                    raise RejectedError(Rejection.CRYPTO, "the caller encrypts in another way")
                 keys = await keys_for(settings.passphrase, material)
         except RejectedError as error:
             client.send(request.reject(error.reason), address)

@@ -69,8 +69,11 @@ class Host(Server):
         """Remove a client that has gone."""
 
     @abstractmethod
-    def shared_transport(self, stream: Stream, tracks: tuple[Track, ...]) -> SharedDatagrams:
-        """Return what muxes these tracks of a stream for all readers. Raises LocalProtocolError."""
+    def shared_transport(self, stream: Stream, tracks: tuple[Track, ...], overhead: int) -> SharedDatagrams:
+        """Return what muxes these tracks of a stream for all readers. Raises LocalProtocolError.
+
+        ``overhead``: bytes that encryption adds to each packet.
+        """
 
     @property
     @abstractmethod
@@ -235,7 +238,8 @@ class Connection(Publisher):
                 if track not in tracks:
                     self.log.warning("skipping track %d (%s)", track.index + 1, track.codec_name)
             try:
-                shared = self.server.shared_transport(stream, tracks)
+                overhead = keys.encryption.tag_size if keys is not None else 0
+                shared = self.server.shared_transport(stream, tracks, overhead)
             except LocalProtocolError as error:
                 raise RejectedError(Rejection.UNSUPPORTED_MEDIA, str(error)) from None
             self._start_reading(path, stream, shared, keys)

@@ -7,7 +7,7 @@ import secrets
 from typing import TYPE_CHECKING, Final
 
 from polycast.errors import MissingDependency, RemoteProtocolError, missing_packages
-from polycast.wire.srt.key_material import KeyMaterial
+from polycast.wire.srt.key_material import KeyMaterial, PayloadMode
 from polycast.wire.srt.keys import ConnectionKeys
 from polycast.wire.srt.rejection import RejectedError, Rejection
 
@@ -48,9 +48,9 @@ async def keys_for(passphrase: str, material: KeyMaterial) -> ConnectionKeys:
     return ConnectionKeys(keys, secrets.token_bytes)
 
 
-async def generate_keys(passphrase: str, key_size: int) -> tuple[ConnectionKeys, bytes]:
+async def generate_keys(passphrase: str, key_size: int, mode: PayloadMode) -> tuple[ConnectionKeys, bytes]:
     """Return new keys, and the message with them for a listener. Raises MissingDependency."""
-    keys = await asyncio.to_thread(_generate, passphrase, key_size)
+    keys = await asyncio.to_thread(_generate, passphrase, key_size, mode)
     return ConnectionKeys(keys, secrets.token_bytes), keys.message
 
 
@@ -61,8 +61,8 @@ def _unwrap(passphrase: str, material: KeyMaterial) -> SessionKeys:
     return SessionKeys(passphrase, material)
 
 
-def _generate(passphrase: str, key_size: int) -> SessionKeys:
+def _generate(passphrase: str, key_size: int, mode: PayloadMode) -> SessionKeys:
     load_encryption()
     from polycast.wire.srt.encryption import SessionKeys
 
-    return SessionKeys.generate(passphrase, key_size, secrets.token_bytes)
+    return SessionKeys.generate(passphrase, key_size, secrets.token_bytes, mode)

@@ -203,8 +203,8 @@ class SrtServer(Host):
             if self.context.connections is not None and client.is_told:
                 self.context.connections.on_disconnected(client, CONNECTION_TYPE, client.id, client.log)
 
-    def shared_transport(self, stream: Stream, tracks: tuple[Track, ...]) -> SharedDatagrams:
-        size = largest_payload(self.configuration.udp_max_payload_size)
+    def shared_transport(self, stream: Stream, tracks: tuple[Track, ...], overhead: int) -> SharedDatagrams:
+        size = largest_payload(self.configuration.udp_max_payload_size - overhead)
         return self._transports.get(stream, tracks, lambda: SharedDatagrams(tracks, size), kind=size)
 
     # Housekeeping

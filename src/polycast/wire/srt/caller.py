@@ -25,6 +25,7 @@ from polycast.wire.srt.handshake import (
     parse_handshake,
 )
 from polycast.wire.srt.keys import ConnectionKeys
+from polycast.wire.srt.negotiation import check_mode
 from polycast.wire.srt.pacing import UNLIMITED
 from polycast.wire.srt.packet import HEADER, SEQUENCE_MASK, ControlType, build_control
 from polycast.wire.srt.receiver import WINDOW
@@ -161,6 +162,8 @@ class Caller:
         if handshake.version != VERSION or content is None:
             raise RejectedError(Rejection.ROGUE, "the server's handshake has no capabilities")
         capabilities = parse_capabilities(content)
+        if self._keys is not None:
+            check_mode(self._keys.mode, capabilities)
         if self._keys is not None and handshake.extension(ExtensionType.KEY_RESPONSE) != self._key_message:
             raise _rejected(Rejection.BAD_SECRET)
         self._phase = _Phase.DONE

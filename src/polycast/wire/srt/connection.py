@@ -196,7 +196,7 @@ class Connection:
         key = word >> KEY_SHIFT & 3
         keys = self.parameters.keys
         if key or keys is not None:
-            plain = keys.decrypt(key, number, payload) if keys is not None else None
+            plain = keys.decrypt(key, data) if keys is not None else None
             if plain is None:
                 counters.undecryptable_packets += 1
                 counters.undecryptable_bytes += size

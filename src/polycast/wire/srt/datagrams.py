@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import lru_cache
-from typing import Final
+from typing import Final, NamedTuple
 
 from polycast.errors import LocalProtocolError
 from polycast.wire.srt.packet import HEADER_SIZE, MAXIMUM_PAYLOAD, TIME_MASK
@@ -15,8 +15,27 @@ MAXIMUM_COUNT: Final = 48
 _WORD_SIZE: Final = 4
 _HEADER_BITS: Final = HEADER_SIZE * 8
 
-Place = tuple[memoryview, memoryview]
-"""A payload, and where it is written when it is encrypted."""
+
+class Place(NamedTuple):
+    """A datagram that is to be encrypted."""
+
+    header: memoryview
+    payload: memoryview
+    output: memoryview
+    """Where the encrypted payload is written, with what authenticates it."""
+
+
+class Encryption(NamedTuple):
+    """How packets are encrypted now."""
+
+    key: int
+    """1 even, 2 odd."""
+    tag_size: int
+    """Bytes by which encrypted payloads are longer: what authenticates them."""
+    encrypt: Callable[[bytes, memoryview], bytes]
+    """Encrypts the payload of the packet with a header. If a packet is sent again, the result is the same."""
+    encrypt_to: Callable[[int, Sequence[Place]], None]
+    """Does so with consecutive packets, from the one with a 31-bit number on, which does not wrap."""
 
 
 class Datagrams:
@@ -25,7 +44,7 @@ class Datagrams:
     The buffers are shared, so what `write_headers` and `encrypt` return is valid until the next call.
     """
 
-    __slots__ = ("_encrypted", "_places", "_plain", "count", "payload_size", "segment_size", "size")
+    __slots__ = ("_encrypted", "_plain", "count", "payload_size", "segment_size", "size")
 
     def __init__(self, data: bytes, payload_size: int) -> None:
         self.payload_size = payload_size
@@ -41,8 +60,8 @@ class Datagrams:
             piece = data[offset : offset + payload_size]
             plain.data[position : position + len(piece)] = piece
             position += self.segment_size
-        self._encrypted: _Buffer | None = None
-        self._places: tuple[Place, ...] = ()
+        self._encrypted: dict[int, tuple[_Buffer, tuple[Place, ...]]] = {}
+        """By the size of tags."""
 
     def payload(self, index: int) -> memoryview:
         """Return one payload."""
@@ -58,27 +77,26 @@ class Datagrams:
         self._plain.write_headers(_headers(self.count, sequence, word, timestamp, destination))
         return self._plain.data
 
-    def encrypt(
-        self,
-        sequence: int,
-        word: int,
-        timestamp: int,
-        destination: int,
-        encrypt: Callable[[int, Sequence[Place]], None],
-    ) -> memoryview:
-        """Do the same with encrypted payloads: ``encrypt`` is told the first number, and writes them."""
-        if self._encrypted is None:
-            self._encrypted, self._places = self._make_places()
-        self._encrypted.write_headers(_headers(self.count, sequence, word, timestamp, destination))
-        encrypt(sequence, self._places)
-        return self._encrypted.data
+    def encrypt(self, sequence: int, word: int, timestamp: int, destination: int, encryption: Encryption) -> memoryview:
+        """Do the same with encrypted payloads. The datagrams are larger by the size of the tags."""
+        found = self._encrypted.get(encryption.tag_size)
+        if found is None:
+            found = self._encrypted[encryption.tag_size] = self._make_places(encryption.tag_size)
+        buffer, places = found
+        buffer.write_headers(_headers(self.count, sequence, word, timestamp, destination))
+        encryption.encrypt_to(sequence, places)
+        return buffer.data
 
-    def _make_places(self) -> tuple[_Buffer, tuple[Place, ...]]:
-        plain = self._plain.data
-        buffer = _Buffer(len(plain), self.segment_size)
-        starts = range(HEADER_SIZE, len(plain), self.segment_size)
-        pieces = [slice(start, start + self.payload_size) for start in starts]
-        return buffer, tuple((plain[piece], buffer.data[piece]) for piece in pieces)
+    def _make_places(self, tag_size: int) -> tuple[_Buffer, tuple[Place, ...]]:
+        size = self.segment_size + tag_size
+        buffer = _Buffer(len(self._plain.data) + tag_size * self.count, size)
+        data, places = buffer.data, []
+        for index in range(self.count):
+            start = index * size
+            end = start + HEADER_SIZE
+            payload = self.payload(index)
+            places.append(Place(data[start:end], payload, data[end : end + len(payload) + tag_size]))
+        return buffer, tuple(places)
 
 
 class _Buffer:

@@ -14,8 +14,10 @@ from polycast.wire.srt.packet import HEADER_SIZE
 VERSION: Final = 5
 INDUCTION_VERSION: Final = 4
 """Version of a caller's first packet: older listeners know no other one."""
-SRT_VERSION: Final = 0x010503
-"""The version of the extensions that is announced: 1.5.3, the last one whose features all exist here."""
+SRT_VERSION: Final = 0x010504
+"""The version of the extensions that is announced. Peers encrypt with AES-GCM as of this one only if they see it."""
+AUTHENTICATED_VERSION: Final = 0x010504
+"""1.5.4 encrypts with AES-GCM in a way that is safe; before, two packets could have the same nonce."""
 MINIMUM_SRT_VERSION: Final = 0x010300
 """1.3.0 introduced handshakes of version 5."""
 MAGIC: Final = 0x4A17

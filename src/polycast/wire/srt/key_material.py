@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import IntEnum
 from struct import Struct
 from typing import Final
 
@@ -24,8 +25,19 @@ _HEADER: Final = Struct("!BHBIBBBBHBB")
 _VERSION_AND_TYPE: Final = 0x12
 """Version 1, packet type 2: key material."""
 _SIGNATURE: Final = 0x2029
-_CIPHER_CTR: Final = 2
+TAG_SIZE: Final = 16
+"""Bytes that authenticate a payload that was encrypted with AES-GCM."""
 _TRANSPORT_STREAM_OVER_SRT: Final = 2
+
+
+class PayloadMode(IntEnum):
+    """How payloads are encrypted with AES; the values are the numbers in messages."""
+
+    CTR = 2
+    GCM = 4
+
+
+_AUTHENTICATION: Final = {PayloadMode.CTR: 0, PayloadMode.GCM: 1}
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +50,7 @@ class KeyMaterial:
     salt: bytes
     wrapped: bytes
     """The keys, the even one first, wrapped with one that is derived from the passphrase."""
+    mode: PayloadMode = PayloadMode.CTR
 
     def build(self) -> bytes:
         """Return the message."""
@@ -46,8 +59,8 @@ class KeyMaterial:
             _SIGNATURE,
             self.flags,
             0,
-            _CIPHER_CTR,
-            0,
+            self.mode,
+            _AUTHENTICATION[self.mode],
             _TRANSPORT_STREAM_OVER_SRT,
             0,
             0,
@@ -62,14 +75,18 @@ class UnknownCipherError(RemoteProtocolError):
 
 
 def parse_key_material(message: bytes) -> KeyMaterial:
-    """Return the content of a message. Raises RemoteProtocolError; UnknownCipherError if it is not AES-CTR."""
+    """Return the content of a message.
+
+    Raises RemoteProtocolError; UnknownCipherError if it is neither AES-CTR nor AES-GCM.
+    """
     if len(message) < _HEADER.size:
         raise RemoteProtocolError("a key material message is too short")
     kind, signature, flags, _, cipher, authentication, _, _, _, salt_words, key_words = _HEADER.unpack_from(message)
     if kind != _VERSION_AND_TYPE or signature != _SIGNATURE:
         raise RemoteProtocolError("a key material message is invalid")
-    if cipher != _CIPHER_CTR or authentication:
-        raise UnknownCipherError("the cipher is not AES in counter mode")
+    mode = next((mode for mode in PayloadMode if (mode, _AUTHENTICATION[mode]) == (cipher, authentication)), None)
+    if mode is None:
+        raise UnknownCipherError("the cipher is neither AES-CTR nor AES-GCM")
     key_size, salt_size = key_words * 4, salt_words * 4
     if key_size not in KEY_SIZES or salt_size != SALT_SIZE or not 0 < flags & BOTH == flags:
         raise RemoteProtocolError("a key material message has invalid sizes")
@@ -78,4 +95,4 @@ def parse_key_material(message: bytes) -> KeyMaterial:
     wrapped = message[start : start + _WRAP_OVERHEAD + count * key_size]
     if len(wrapped) != _WRAP_OVERHEAD + count * key_size:
         raise RemoteProtocolError("a key material message is truncated")
-    return KeyMaterial(flags, key_size, message[_HEADER.size : start], wrapped)
+    return KeyMaterial(flags, key_size, message[_HEADER.size : start], wrapped, mode)

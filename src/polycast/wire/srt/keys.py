@@ -10,8 +10,8 @@ from enum import Enum, auto
 from typing import TYPE_CHECKING, Final
 
 from polycast.errors import RemoteProtocolError
-from polycast.wire.srt.key_material import parse_key_material
-from polycast.wire.srt.sender import Encryption
+from polycast.wire.srt.datagrams import Encryption
+from polycast.wire.srt.key_material import PayloadMode, parse_key_material
 
 if TYPE_CHECKING:
     from polycast.wire.srt.encryption import RandomBytes, SessionKeys
@@ -50,14 +50,19 @@ class ConnectionKeys:
         self._encryption = self._make_encryption()
 
     @property
+    def mode(self) -> PayloadMode:
+        """How both directions are encrypted."""
+        return self._own.mode
+
+    @property
     def encryption(self) -> Encryption:
         """How packets are encrypted now."""
         return self._encryption
 
-    def decrypt(self, which: int, sequence: int, payload: bytes) -> bytes | None:
-        """Return the payload of a received packet; None if its key is not known."""
+    def decrypt(self, which: int, packet: bytes) -> bytes | None:
+        """Return the payload of a received packet; None if its key is not known, or if it is not authentic."""
         cipher = self._peer.cipher(which)
-        return cipher.apply(sequence, payload) if cipher is not None else None
+        return cipher.decrypt(packet) if cipher is not None else None
 
     def on_request(self, message: bytes, now: float) -> bytes | None:
         """The peer announces a key. Return the answer, None for a message that is ignored."""
@@ -104,4 +109,4 @@ class ConnectionKeys:
     def _make_encryption(self) -> Encryption:
         cipher = self._own.cipher(self._own.current)
         assert cipher is not None
-        return Encryption(self._own.current, cipher.apply, cipher.apply_to)
+        return Encryption(self._own.current, cipher.tag_size, cipher.encrypt, cipher.encrypt_to)

@@ -12,11 +12,8 @@ from typing import Final
 from polycast.errors import RemoteProtocolError
 from polycast.wire.srt.connection import Connection, Parameters
 from polycast.wire.srt.handshake import (
-    LIVE_CAPABILITIES,
     MAGIC,
-    MINIMUM_SRT_VERSION,
     OWN_CAPABILITIES,
-    VERSION,
     Capabilities,
     Capability,
     ExtensionFlag,
@@ -24,12 +21,11 @@ from polycast.wire.srt.handshake import (
     Handshake,
     HandshakeType,
     build_address,
-    parse_capabilities,
     parse_handshake,
-    parse_text,
 )
-from polycast.wire.srt.key_material import KeyMaterial, UnknownCipherError, parse_key_material
+from polycast.wire.srt.key_material import KeyMaterial
 from polycast.wire.srt.keys import ConnectionKeys
+from polycast.wire.srt.negotiation import capabilities_of, check, key_material_of, stream_id_of
 from polycast.wire.srt.packet import HEADER, ControlType, build_control
 from polycast.wire.srt.receiver import WINDOW
 from polycast.wire.srt.rejection import FIRST_REJECTION, RejectedError, Rejection
@@ -38,9 +34,6 @@ _COOKIE_SECONDS: Final = 60
 """Seconds that a cookie is valid, or twice as long."""
 _MAXIMUM_WINDOW: Final = 25_600
 """Packets on the way to a peer at most, whatever it asks for."""
-_LIVE: Final = b"live"
-_KNOWN_FLAGS: Final = ExtensionFlag.CAPABILITIES | ExtensionFlag.KEY_MATERIAL | ExtensionFlag.CONFIGURATION
-_ENCRYPTION_FIELDS: Final = (0, 2, 3, 4)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -144,13 +137,14 @@ class Listener:
         cookies = (self._cookie(host, port, now), self._cookie(host, port, now - _COOKIE_SECONDS))
         if handshake.kind != HandshakeType.CONCLUSION or handshake.cookie not in cookies:
             return None  # nobody who could be told
-        _check(handshake)
-        capabilities = _capabilities(handshake)
+        check(handshake)
+        capabilities = capabilities_of(handshake)
+        material = key_material_of(handshake, capabilities)
         return ConnectionRequest(
             host=host,
             socket_id=handshake.socket_id,
-            stream_id=_stream_id(handshake),
-            key_material=_key_material(handshake),
+            stream_id=stream_id_of(handshake),
+            key_material=material,
             handshake=handshake,
             capabilities=capabilities,
             arrival=now,
@@ -172,59 +166,6 @@ class Listener:
     def _cookie(self, host: str, port: int, now: float) -> int:
         text = f"{host} {port} {int(now) // _COOKIE_SECONDS}".encode()
         return int.from_bytes(hashlib.blake2s(text, key=self._secret, digest_size=4).digest(), "big")
-
-
-def _check(handshake: Handshake) -> None:
-    if handshake.version != VERSION:
-        raise RejectedError(Rejection.VERSION, f"handshakes of version {handshake.version} are not supported")
-    flags = handshake.extension_field
-    if not flags & ExtensionFlag.CAPABILITIES or flags & ~int(_KNOWN_FLAGS):
-        raise RejectedError(Rejection.ROGUE, "the extension field of the handshake is invalid")
-    if handshake.encryption not in _ENCRYPTION_FIELDS:
-        raise RejectedError(Rejection.ROGUE, "the encryption field of the handshake is invalid")
-    if not handshake.socket_id:
-        raise RejectedError(Rejection.ROGUE, "the socket id of the handshake is invalid")
-    congestion = handshake.extension(ExtensionType.CONGESTION)
-    if congestion is not None and parse_text(congestion) != _LIVE:
-        raise RejectedError(Rejection.CONGESTION, "only live congestion control is supported")
-    if handshake.extension(ExtensionType.FILTER) is not None:
-        raise RejectedError(Rejection.FILTER, "packet filters are not supported")
-    if handshake.extension(ExtensionType.GROUP) is not None:
-        raise RejectedError(Rejection.GROUP, "groups of connections are not supported")
-
-
-def _capabilities(handshake: Handshake) -> Capabilities:
-    content = handshake.extension(ExtensionType.CAPABILITIES_REQUEST)
-    if content is None:
-        raise RejectedError(Rejection.ROGUE, "the handshake has no capabilities")
-    capabilities = parse_capabilities(content)
-    if capabilities.version < MINIMUM_SRT_VERSION:
-        raise RejectedError(Rejection.VERSION, "SRT before 1.3 is not supported")
-    if capabilities.flags & Capability.STREAM:
-        raise RejectedError(Rejection.MESSAGE_API, "file transmission is not supported")
-    if LIVE_CAPABILITIES & ~capabilities.flags:
-        raise RejectedError(Rejection.ROGUE, "the caller lacks a capability of live transmission")
-    return capabilities
-
-
-def _stream_id(handshake: Handshake) -> str:
-    content = handshake.extension(ExtensionType.STREAM_ID)
-    try:
-        return parse_text(content).decode() if content is not None else ""
-    except (UnicodeDecodeError, RemoteProtocolError):
-        raise RejectedError(Rejection.BAD_REQUEST, "the stream id is invalid") from None
-
-
-def _key_material(handshake: Handshake) -> KeyMaterial | None:
-    content = handshake.extension(ExtensionType.KEY_REQUEST)
-    if content is None:
-        return None
-    try:
-        return parse_key_material(content)
-    except UnknownCipherError as error:
-        raise RejectedError(Rejection.CRYPTO, str(error)) from None
-    except RemoteProtocolError as error:
-        raise RejectedError(Rejection.ROGUE, str(error)) from None
 
 
 def _rejection(handshake: Handshake, reason: Rejection) -> bytes:

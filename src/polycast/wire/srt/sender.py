@@ -8,12 +8,12 @@ from __future__ import annotations
 import math
 from bisect import bisect_right
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from operator import attrgetter
 from typing import Final, NamedTuple
 
 from polycast.wire.srt.counters import DirectionCounters
-from polycast.wire.srt.datagrams import Datagrams, Place
+from polycast.wire.srt.datagrams import Datagrams, Encryption
 from polycast.wire.srt.loss_list import Range
 from polycast.wire.srt.pacing import Pace
 from polycast.wire.srt.packet import (
@@ -54,17 +54,6 @@ _MAXIMUM_PROBES: Final = 4
 
 Output = tuple[memoryview | bytes, int]
 """Datagrams and the size of each but the last."""
-
-
-class Encryption(NamedTuple):
-    """How packets are encrypted now."""
-
-    key: int
-    """1 even, 2 odd."""
-    encrypt: Callable[[int, memoryview], bytes]
-    """Encrypts the payload of the packet with a 31-bit number."""
-    encrypt_to: Callable[[int, Sequence[Place]], None]
-    """Does so with consecutive packets, from the one with a number on, which does not wrap."""
 
 
 class _Sent(NamedTuple):
@@ -165,8 +154,8 @@ class Sender:
             data = datagrams.write_headers(number, word, timestamp, self._peer_id)
         else:
             word |= encryption.key << KEY_SHIFT
-            data = datagrams.encrypt(number, word, timestamp, self._peer_id, encryption.encrypt_to)
-        return [(data, datagrams.segment_size)]
+            data = datagrams.encrypt(number, word, timestamp, self._peer_id, encryption)
+        return [(data, datagrams.segment_size + (encryption.tag_size if encryption is not None else 0))]
 
     def _note(
         self, start: int, datagrams: Datagrams, timestamp: int, encryption: Encryption | None, now: float
@@ -204,7 +193,7 @@ class Sender:
         if encryption is None:
             return HEADER.pack(number, word, timestamp, self._peer_id) + bytes(payload)
         header = HEADER.pack(number, word | encryption.key << KEY_SHIFT, timestamp, self._peer_id)
-        return header + encryption.encrypt(number, payload)
+        return header + encryption.encrypt(header, payload)
 
     def _message(self, sequence: int) -> int:
         """Return the number of the message in a packet: 1 to the largest number of 26 bits, then again."""
