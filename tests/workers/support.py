@@ -97,6 +97,17 @@ class Server:
         )
         return {int(number): int(pid) for pid, number in found}
 
+    async def spare(self) -> int:
+        """Return the process that waits to replace a worker, as soon as there is one."""
+        workers = set((await self.pids()).values())
+        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children")
+        with self.explained("there is no spare process"):
+            async with asyncio.timeout(PATIENCE):
+                while not (others := {int(pid) for pid in children.read_text().split()} - workers):  # noqa: ASYNC110
+                    await asyncio.sleep(0.05)
+        (spare,) = others
+        return spare
+
     @contextlib.asynccontextmanager
     async def at(self, worker: int, protocol: str) -> AsyncIterator[int]:
         """Yield a port of a relay whose connections reach one worker, for the listener of a protocol over TCP."""

@@ -42,22 +42,25 @@ async def test_processes(tmp_path: Path) -> None:
         for pid in pids.values():
             os.kill(pid, signal.SIGTERM)
             os.kill(pid, signal.SIGINT)
+        spare = await server.spare()
         start = len(server.lines)
         os.kill(pids[1], signal.SIGKILL)
         await server.wait(r"\[worker 1\] ended unexpectedly \(status -9\)", start)
         await server.wait(r"\[worker 1\] replaced", start)
         after = await server.pids()
         assert after[2] == pids[2]
-        assert after[1] != pids[1]
-    await wait_for_end(*after.values())
+        assert after[1] == spare  # it had done its imports
+        next_spare = await server.spare()
+        assert next_spare != spare
+    await wait_for_end(*after.values(), next_spare)
     assert all(re.match(r"\d{4}/\d\d/\d\d \d\d:\d\d:\d\d (INF|WAR|ERR) \S", line) for line in server.lines), server.log
 
 
 async def test_nothing_is_left_of_a_supervisor_that_was_killed(tmp_path: Path) -> None:
     async with running(tmp_path) as server:
-        pids = (await server.pids()).values()
+        pids, spare = (await server.pids()).values(), await server.spare()
         server.process.kill()
-        await wait_for_end(*pids)
+        await wait_for_end(*pids, spare)
 
 
 async def test_a_port_in_use_is_reported_once(tmp_path: Path) -> None:

@@ -80,7 +80,8 @@ class LineReader(asyncio.Protocol):
 
     def __init__(self, logger: logging.Logger, prefix: str) -> None:
         self._logger = logger
-        self._prefix = prefix
+        self.prefix = prefix
+        """Before each line."""
         self._received = bytearray()
         self._transport: asyncio.Transport | None = None
         self.ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -125,7 +126,7 @@ class LineReader(asyncio.Protocol):
                 "levelno": line.level,
                 "levelname": logging.getLevelName(line.level),
                 "msg": "%s",
-                "args": (self._prefix + line.text,),
+                "args": (self.prefix + line.text,),
                 "created": line.created,
             }
             self._logger.handle(logging.makeLogRecord(fields))

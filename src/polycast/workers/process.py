@@ -38,7 +38,7 @@ class WorkerProcess:
         pairs = [socket.socketpair() for _ in range(3)]
         theirs = [pair[1] for pair in pairs]
         (control, lines_end, sent), channel = [pair[0] for pair in pairs], Channel(log)
-        lines = LineReader(log.logger, f"[worker {number}] ")
+        lines = LineReader(log.logger, _prefix(number))
         try:
             process = await asyncio.create_subprocess_exec(
                 sys.executable,
@@ -63,6 +63,11 @@ class WorkerProcess:
     def pid(self) -> int:
         return self._process.pid
 
+    def become(self, number: int) -> None:
+        """Use it as another worker than it was started for."""
+        self.number = number
+        self._lines.prefix = _prefix(number)
+
     def send_socket(self, shared: socket.socket) -> None:
         """Send a socket; the worker waits for it. Raises OSError."""
         socket.send_fds(self._sent, [b"s"], [shared.fileno()])
@@ -81,3 +86,7 @@ class WorkerProcess:
         """End the process at once."""
         with contextlib.suppress(ProcessLookupError):
             self._process.kill()
+
+
+def _prefix(number: int) -> str:
+    return f"[worker {number}] "

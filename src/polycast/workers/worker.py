@@ -23,6 +23,8 @@ from typing import Final
 import msgspec
 from msgspec import Raw
 
+from polycast.app.prepare import import_for, load_pages
+from polycast.config.schema import Configuration
 from polycast.errors import PolycastError
 from polycast.log import LEVELS, Log
 from polycast.net.coalescing import coalesce_reads
@@ -62,6 +64,7 @@ class Worker:
             logger.addHandler(self._lines)
         self._logger.propagate = False
         self._channel.calls |= {"start": self._start, "apply": self._apply, "stop": self._stop}
+        self._channel.notices["prepare"] = self._prepare
         await self._channel.open(control)
         self._channel.lost.add_done_callback(lambda _: self.stopped.set())
         await self.stopped.wait()
@@ -69,9 +72,16 @@ class Worker:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(ORPHAN_SECONDS if self._channel.lost.done() else None):
                     await self._application.stop()
-        if os.getppid() != self._parent:  # or the others still use the folder
+        if self._folder and os.getppid() != self._parent:  # or the others still use the folder
             await asyncio.to_thread(shutil.rmtree, self._folder, ignore_errors=True)
         self._channel.close()
+
+    def _prepare(self, body: Raw) -> None:
+        """Be ready for a start: import what a configuration needs."""
+        configuration: Configuration = pickle.loads(msgspec.msgpack.decode(body, type=bytes))
+        loop = asyncio.get_running_loop()
+        for prepare in (import_for, load_pages):
+            loop.run_in_executor(None, prepare, configuration)
 
     async def _start(self, body: Raw) -> None:
         # The bytes are the supervisor's own.

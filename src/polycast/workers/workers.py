@@ -22,6 +22,7 @@ from polycast.workers.messages import ApplyConfiguration, StartWorker
 from polycast.workers.placement import Placement
 from polycast.workers.ports import Ports
 from polycast.workers.process import STOP_SECONDS, WorkerProcess
+from polycast.workers.spare import Spare
 
 PAUSES: Final = RetryPauses(first=0.5, longest=30.0)
 """Before a worker is replaced that did not live for long."""
@@ -71,6 +72,7 @@ class Workers:
         self.folder = folder
         self._demo_path = demo_path
         self._attach = attach
+        self._spare = Spare(log)
         self._given: Configuration | None = None
         """The configuration that is in effect, as the user wrote it."""
         self._configuration: Configuration | None = None
@@ -95,6 +97,7 @@ class Workers:
         await asyncio.gather(*map(self._start, others))
         for slot in self.slots:
             slot.task = asyncio.get_running_loop().create_task(self._watch(slot))
+        self._spare.refill(self._configuration)
 
     async def apply(self, configuration: Configuration) -> None:
         """Apply a configuration in all workers, or in none. Raises PolycastError."""
@@ -149,6 +152,7 @@ class Workers:
             if slot.spawned is not None:
                 slot.spawned.kill()
                 await slot.spawned.wait()
+        await self._spare.close()
         self.ports.close()
 
     async def _end(self, process: WorkerProcess) -> None:
@@ -162,9 +166,9 @@ class Workers:
             await process.wait()
 
     async def _spawn(self, slot: Slot) -> None:
-        """Create the process of a worker, which imports what it needs. Raises StartError."""
+        """Create the process of a worker, or use the spare one. Raises StartError."""
         try:
-            slot.spawned = await WorkerProcess.start(slot.number, self._log)
+            slot.spawned = await self._spare.take(slot.number)
         except OSError as error:
             raise StartError(f"worker {slot.number} cannot be started: {error}") from error
 
@@ -238,6 +242,8 @@ class Workers:
                 slot.log.error("%s", error)
             else:
                 slot.log.info("replaced")
+                if self._configuration is not None:
+                    self._spare.refill(self._configuration)
 
 
 async def _configure(process: WorkerProcess, change: ApplyConfiguration) -> bool:
