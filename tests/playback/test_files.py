@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sqlite3
 import sys
@@ -27,6 +28,7 @@ from tests.playback.test_get import at, names
 
 from polycast.log import Log
 from polycast.playback.index import NAME, Period, RecordingIndex
+from polycast.playback.opening import open_file
 
 
 @pytest.fixture
@@ -253,15 +255,29 @@ def test_the_index_is_kept(recorder: Recorder, monkeypatch: pytest.MonkeyPatch) 
     recorder.write(12, 4, 3)
     opened: list[str] = []
 
-    def count(name: str) -> object:
+    def count(name: str, known: object) -> object:
         opened.append(name)
-        from polycast.playback.opening import open_file
+        return open_file(name, known)
 
-        return open_file(name)
-
-    monkeypatch.setattr("polycast.playback.refresh.open_file", count)
+    monkeypatch.setattr("polycast.playback.opening.open_file", count)
     assert periods(index_of(recorder)) == [(0, 16)]
     assert opened == [str(recorder.name(12))]
+
+
+def test_another_process_holds_the_index(recorder: Recorder, monkeypatch: pytest.MonkeyPatch) -> None:
+    recorder.write(0, 4, 0)
+    assert periods(index_of(recorder)) == [(0, 4)]
+    recorder.write(4, 4, 1)
+    monkeypatch.setattr("polycast.playback.index.BUSY_TIMEOUT", 0.01)
+    database = recorder.root / NAME
+    with contextlib.closing(sqlite3.connect(database, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        assert periods(index_of(recorder)) == [(0, 8)]  # in memory
+        assert other.execute("SELECT count(*) FROM segments").fetchone() == (1,), "what others use is not replaced"
+        other.execute("ROLLBACK")
+    assert periods(index_of(recorder)) == [(0, 8)]
+    with contextlib.closing(sqlite3.connect(database)) as other:
+        assert other.execute("SELECT count(*) FROM segments").fetchone() == (2,)
 
 
 async def test_a_client_that_leaves_closes_the_files(recorder: Recorder) -> None:

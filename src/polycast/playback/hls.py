@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Final
 
 from starlette.requests import Request
@@ -15,7 +15,7 @@ from polycast.playback.downloads import Downloads
 from polycast.playback.index import Segment
 from polycast.playback.output import NothingRecorded, initialization, media_segment
 from polycast.playback.periods import MAXIMUM
-from polycast.playback.playlist import RecordedPlaylist, thin_out
+from polycast.playback.playlist import RecordedPlaylist
 from polycast.playback.recordings import Recordings
 from polycast.playback.requests import NOTHING_RECORDED, RequestError, parameter
 
@@ -50,7 +50,8 @@ class RecordedHls:
             segments = await self._recordings.segments(record_path, name, start, MAXIMUM if end is None else end)
             if len(segments) > MAXIMUM_FILES:
                 raise RequestError(400, "the period is too long")
-            segments = await self._with_cuts(record_path, name, [each for each in segments if each.end > start])
+            segments = [each for each in segments if each.end > start]
+            segments = await self._recordings.with_cuts(record_path, name, segments)
         except (OSError, PolycastError) as error:
             raise RequestError(400, f"the recordings cannot be read: {error}") from None
         query = {"path": name} | {key: parameter(request, key) for key in _TOKENS if parameter(request, key)}
@@ -59,25 +60,6 @@ class RecordedHls:
             raise RequestError(404, NOTHING_RECORDED)
         body = await self._recordings.run(lambda: playlist.write(query))
         return Response(body, media_type="application/vnd.apple.mpegurl", headers={"Cache-Control": "no-cache"})
-
-    async def _with_cuts(self, record_path: str, name: str, segments: Sequence[Segment]) -> list[Segment]:
-        """Return the files that can be read, with where media segments can begin."""
-        found: dict[str, Segment] = {}
-        for segment in segments:
-            if segment.cuts is None:
-                cuts = await self._recordings.run(lambda file=segment.file: self._find_cuts(file))  # type: ignore[misc]
-                if cuts is not None:
-                    found[segment.file] = segment._replace(cuts=cuts)
-        await self._recordings.keep_cuts(record_path, name, list(found.values()))
-        known = (found.get(segment.file, segment) for segment in segments)
-        return [segment for segment in known if segment.cuts is not None]
-
-    def _find_cuts(self, file: str) -> tuple[int, ...] | None:
-        try:
-            with self._recordings.files.open(file) as opened:
-                return thin_out(opened.key_times())
-        except (OSError, PolycastError):
-            return None
 
     async def initialization(self, request: Request) -> Response:
         """Answer with the init segment of a file."""

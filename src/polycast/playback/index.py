@@ -16,18 +16,21 @@ from typing import Final, NamedTuple, TypeVar
 
 from polycast.log import Log
 from polycast.playback.files import MAXIMUM_TIME
+from polycast.playback.opening import Files
 from polycast.playback.refresh import Refresh
 from polycast.playback.watch import DirectoryWatch
 from polycast.record.store import EXTENSIONS, SegmentStore
 
 NAME: Final = ".polycast-index.sqlite3"
 """File of the database, in the directory that all files of a ``recordPath`` are in."""
-VERSION: Final = 1
+VERSION: Final = 2
 """Of the tables. A database of another version is made again."""
 BUSY_TIMEOUT: Final = 5.0
 """Seconds to wait for another process that uses the same index."""
 MANY_PERIODS: Final = 2_000
 """Periods above which it is faster to look at all files than to look up the last one of each period."""
+_DAMAGED: Final = (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_ERROR)
+"""Primary result codes, the low byte of the extended ones. The last one means that a table is missing."""
 
 Answer = TypeVar("Answer")
 
@@ -67,6 +70,8 @@ class Segment(NamedTuple):
     """Differs if the description of the tracks does."""
     cuts: tuple[int, ...] | None = None
     """Where media segments can begin (`playlist.thin_out`); None if that was not looked for yet."""
+    is_complete: bool = True
+    """Whether nothing will be added to it."""
 
     @property
     def duration(self) -> int:
@@ -85,11 +90,12 @@ class Period(NamedTuple):
 class RecordingIndex:
     """The index of the files of one ``recordPath``. Its methods wait for the disk; threads may share it."""
 
-    def __init__(self, record_path: str, log: Log) -> None:
-        """``record_path`` is as configured, without extension."""
+    def __init__(self, record_path: str, log: Log, files: Files | None = None) -> None:
+        """``record_path`` is as configured, without extension. ``files`` opens the files for others as well."""
         self._stores = [SegmentStore(record_path, each) for each in EXTENSIONS]
         self.root = self._stores[0].root
         self._log = log
+        self._files = files if files is not None else Files()
         self._lock = threading.Lock()
         self._database: sqlite3.Connection | None = None
         self._watch = DirectoryWatch()
@@ -131,13 +137,20 @@ class RecordingIndex:
             )
 
     def _ask(self, question: Callable[[sqlite3.Connection], list[Answer]], path: str) -> list[Answer]:
-        """Look at the disk, then answer a question. A database that turns out to be damaged is made again."""
+        """Look at the disk, then answer a question.
+
+        A database that turns out to be damaged is made again. If it cannot be used, as the disk is full or read-only,
+        or another process holds it for too long, the index is kept in memory.
+        """
         with self._lock:
             try:
                 return self._answer(question, path)
             except sqlite3.Error as error:
-                self._log.warning("the index of the recordings in %s is made again: %s", self.root, error)
-                self._discard()
+                if getattr(error, "sqlite_errorcode", 0) & 0xFF in _DAMAGED:
+                    self._log.warning("the index of the recordings in %s is made again: %s", self.root, error)
+                    self._discard()
+                else:
+                    self._keep_in_memory(error)
                 return self._answer(question, path)
 
     def _answer(self, question: Callable[[sqlite3.Connection], list[Answer]], path: str) -> list[Answer]:
@@ -145,8 +158,9 @@ class RecordingIndex:
             return []
         database = self._open()
         with database:
-            database.execute("BEGIN")
-            Refresh(database, self._stores, path, self._watch, self._log).run()
+            # other processes may write as well: a transaction that only begins to write later could not wait for them
+            database.execute("BEGIN IMMEDIATE")
+            Refresh(database, self._stores, path, self._watch, self._log, self._files).run()
             return question(database)
 
     # The database
@@ -156,8 +170,15 @@ class RecordingIndex:
             try:
                 self._database = _connect(os.path.join(self.root, NAME))
             except sqlite3.Error as error:
-                self._log.info("the index of the recordings in %s is kept in memory only: %s", self.root, error)
-                self._database = _connect(":memory:")
+                if getattr(error, "sqlite_errorcode", 0) & 0xFF in _DAMAGED:
+                    raise
+                return self._keep_in_memory(error)
+        return self._database
+
+    def _keep_in_memory(self, error: sqlite3.Error) -> sqlite3.Connection:
+        self._log.info("the index of the recordings in %s is kept in memory only: %s", self.root, error)
+        self._close()
+        self._database = _connect(":memory:")
         return self._database
 
     def _close(self) -> None:
@@ -248,11 +269,11 @@ def _segments(database: sqlite3.Connection, path: str, start: int, end: int) -> 
         (path, start),
     ).fetchone()
     rows = database.execute(
-        "SELECT start, file, end, joins, time, head, cuts FROM segments WHERE path = ? AND start >= ? AND start <= ? "
-        "AND joins IS NOT NULL ORDER BY start, file",
+        "SELECT start, file, end, joins, time, head, cuts, changed = -1 FROM segments "
+        "WHERE path = ? AND start >= ? AND start <= ? AND joins IS NOT NULL ORDER BY start, file",
         (path, row[0] if row is not None else start, end),
     )
     return [
-        Segment(at, file, until, bool(joins), time, head, None if cuts is None else tuple(array("q", cuts)))
-        for at, file, until, joins, time, head, cuts in rows
+        Segment(at, file, until, bool(joins), time, head, None if cuts is None else tuple(array("q", cuts)), bool(done))
+        for at, file, until, joins, time, head, cuts, done in rows
     ]

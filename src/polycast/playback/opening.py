@@ -45,8 +45,12 @@ class Files:
             yield file
         finally:
             file.close()
-            with self._lock:
-                self._known[key] = (status.st_size, file.known)
-                self._known.move_to_end(key)
-                if len(self._known) > MAXIMUM_KNOWN:
-                    self._known.popitem(last=False)
+            if file.known is not None:  # otherwise it was only looked at
+                self._keep(key, status.st_size, file.known)
+
+    def _keep(self, key: tuple[str, int], size: int, known: object) -> None:
+        with self._lock:
+            self._known[key] = (size, known)
+            self._known.move_to_end(key)
+            if len(self._known) > MAXIMUM_KNOWN:
+                self._known.popitem(last=False)

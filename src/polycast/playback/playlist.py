@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise, zip_longest
 from math import ceil
 from typing import Final, NamedTuple
@@ -17,6 +17,8 @@ VERSION: Final = 7
 """Of the protocol: fragmented MP4 with EXT-X-MAP."""
 SEGMENT: Final = 6 * NANOSECONDS
 """Nanoseconds that a media segment has at least, except at the end of a file."""
+SHORTEST_SEGMENT: Final = 2 * NANOSECONDS
+"""The same where viewers are to be near the end of what is being recorded."""
 FRESH: Final = 60 * NANOSECONDS
 """Nanoseconds since the end of the recording during which more is expected."""
 TAIL: Final = NANOSECONDS
@@ -47,11 +49,11 @@ class _PlacedSegment(NamedTuple):
     """Whether it does not continue the segment before."""
 
 
-def thin_out(times: Sequence[int]) -> tuple[int, ...]:
-    """Return those of some key frames at which media segments begin; the first one is 0."""
+def thin_out(times: Iterable[int], shortest: int = SHORTEST_SEGMENT) -> tuple[int, ...]:
+    """Return those of some key frames at which media segments begin; the first one is 0. Times in nanoseconds."""
     cuts = [0]
     for time in times:
-        if time - cuts[-1] >= SEGMENT:
+        if time - cuts[-1] >= shortest:
             cuts.append(time)
     return tuple(cuts)
 
@@ -119,7 +121,7 @@ class RecordedPlaylist:
 
 def _segments_of(part: Segment, factor: int, *, is_whole: bool) -> list[_MediaSegment]:
     """Return the media segments of a file. While it is being written, its end belongs to none yet."""
-    cuts = [*(part.cuts or (0,))[::factor]]
+    cuts = [*thin_out(part.cuts or (), SEGMENT)[::factor]]
     if is_whole:
         cuts.append(part.duration)
     return [_MediaSegment(part, begin, end) for begin, end in pairwise(cuts) if end > begin]

@@ -12,6 +12,7 @@ from polycast.log import Log
 from polycast.playback.files import UnreadableFile
 from polycast.playback.index import Period, RecordingIndex, Segment
 from polycast.playback.opening import Files
+from polycast.playback.playlist import thin_out
 
 READERS: Final = 4
 """Threads that read files; more would not read faster."""
@@ -52,16 +53,33 @@ class Recordings:
         index, executor = self._index(record_path)
         return await _run(executor, lambda: index.segments(path, start, end))
 
-    async def keep_cuts(self, record_path: str, path: str, segments: Sequence[Segment]) -> None:
-        """Remember where media segments can begin; see `RecordingIndex.keep_cuts`."""
-        index, executor = self._index(record_path)
-        await _run(executor, lambda: index.keep_cuts(path, segments))
+    async def with_cuts(self, record_path: str, path: str, segments: Sequence[Segment]) -> list[Segment]:
+        """Return those of some files that can be read, with where media segments can begin. Raises PolycastError."""
+        found: dict[str, Segment] = {}
+        for segment in segments:
+            if segment.cuts is None:
+                cuts = await self.run(lambda file=segment.file: self._find_cuts(file))  # type: ignore[misc]
+                if cuts is not None:
+                    found[segment.file] = segment._replace(cuts=cuts)
+        complete = [segment for segment in found.values() if segment.is_complete]
+        if complete:
+            index, executor = self._index(record_path)
+            await _run(executor, lambda: index.keep_cuts(path, complete))
+        known = (found.get(segment.file, segment) for segment in segments)
+        return [segment for segment in known if segment.cuts is not None]
+
+    def _find_cuts(self, file: str) -> tuple[int, ...] | None:
+        try:
+            with self.files.open(file) as opened:
+                return thin_out(opened.key_times())
+        except (OSError, UnreadableFile):
+            return None
 
     def _index(self, record_path: str) -> tuple[RecordingIndex, ThreadPoolExecutor]:
         found = self._indexes.get(record_path)
         if found is None:
             executor = ThreadPoolExecutor(1, thread_name_prefix="recordings")
-            found = self._indexes[record_path] = (RecordingIndex(record_path, self._log), executor)
+            found = self._indexes[record_path] = (RecordingIndex(record_path, self._log, self.files), executor)
         return found
 
     async def run(self, work: Callable[[], Result]) -> Result:

@@ -13,7 +13,7 @@ from typing import Final, NamedTuple
 from polycast.log import Log
 from polycast.media.timebase import NANOSECONDS
 from polycast.playback.files import MAXIMUM_TIME, UnreadableFile
-from polycast.playback.opening import open_file
+from polycast.playback.opening import Files
 from polycast.playback.watch import DirectoryWatch
 from polycast.record.store import SegmentStore
 from polycast.wire.mp4.presentation import build_fragmented_head
@@ -66,6 +66,7 @@ class Refresh:
         path: str,
         watch: DirectoryWatch,
         log: Log,
+        files: Files,
     ) -> None:
         """``stores``: of the same ``recordPath``, one for each format."""
         self._watch = watch
@@ -74,6 +75,7 @@ class Refresh:
         self._path = path
         self._layouts = [store.layout(path) for store in stores]
         self._log = log
+        self._files = files
         self._now = time.time_ns()
         self._warnings = 0
         self._visited: set[str] = set()
@@ -225,7 +227,7 @@ class Refresh:
             after = rows[-1][:2]
             if len(rows) == _BATCH:
                 self._database.execute("COMMIT")  # what was read is not lost, and others can use the index meanwhile
-                self._database.execute("BEGIN")
+                self._database.execute("BEGIN IMMEDIATE")
 
     def _read_if_changed(self, start: int, file: str, size: int, changed: int, problem: str | None) -> None:
         try:
@@ -251,8 +253,7 @@ class Refresh:
     def _read(self, start: int, file: str) -> tuple[dict[str, object], bool, str]:
         """Return what a file contains, whether it is complete, and why it cannot be read."""
         try:
-            opened = open_file(os.path.join(self._root, file))
-            try:
+            with self._files.open(os.path.join(self._root, file)) as opened:
                 place = opened.place
                 duration = opened.duration
                 if duration >= MAXIMUM_TIME:
@@ -270,8 +271,6 @@ class Refresh:
                     "cuts": None,
                 }
                 return fields, opened.is_complete, ""
-            finally:
-                opened.close()
         except (UnreadableFile, OSError) as error:
             text = str(error.strerror or error) if isinstance(error, OSError) else str(error)
             return {"end": None}, False, text
