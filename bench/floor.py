@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from bench.feed import Media, run_feed
 from bench.media import RTP_HEADER_SIZE, Frame, SyntheticStream
 from bench.rtmp_media import SERVER_CHUNK_SIZE, RtmpFrame, RtmpSample, RtmpStream
-from bench.samples import InterleavedSample
+from bench.samples import DatagramSample, InterleavedSample, SampleResult
 from bench.server import HOST, bind_udp_pairs
 from bench.sink import Reader, datagram_reader, enlarge_receive_buffer, run_sink
 
@@ -66,8 +66,13 @@ def send_udp_segmented(connection: Connection, stream_count: int, reader_count: 
 
 def send_srtp(connection: Connection, stream_count: int, reader_count: int) -> None:
     """Worker: AES-128-GCM of each packet for each destination into one buffer, and one segmented send of that."""
-    keys = [AESGCM(AESGCM.generate_key(128)) for _ in range(reader_count)]
+    keys = [AESGCM(_key_of(index)) for index in range(reader_count)]
     _run_udp(connection, stream_count, reader_count, partial(_send_encrypted, keys))
+
+
+def _key_of(index: int) -> bytes:
+    """The key of a reader, which both sides know without a handshake."""
+    return index.to_bytes(16, "big")
 
 
 def send_counter_mode(connection: Connection, stream_count: int, reader_count: int) -> None:
@@ -95,7 +100,35 @@ def read_rtmp(connection: Connection, port: int, reader_count: int) -> None:
     run_sink(connection, [Reader(socket.create_connection((HOST, port)), make_sample) for _ in range(reader_count)])
 
 
+class _EncryptedSample:
+    """Packets of `send_srtp`, decrypted."""
+
+    def __init__(self, key: bytes) -> None:
+        self._cipher = AESGCM(key)
+        self._packets = DatagramSample()
+
+    @property
+    def result(self) -> SampleResult:
+        return self._packets.result
+
+    def feed(self, data: memoryview, arrival_ns: int) -> None:
+        if not data:
+            return
+        header = bytes(data[:RTP_HEADER_SIZE])
+        payload = self._cipher.decrypt(header, data[RTP_HEADER_SIZE:], header)
+        self._packets.feed(memoryview(header + payload), arrival_ns)
+
+
 def read_srtp(connection: Connection, reader_count: int) -> None:
+    """Worker: plain sockets, a sample of which decrypts what `send_srtp` sends."""
+    readers = []
+    for index, (media, _control) in enumerate(bind_udp_pairs(reader_count)):
+        enlarge_receive_buffer(media)
+        readers.append(Reader(media, partial(_EncryptedSample, _key_of(index))))
+    run_sink(connection, readers)
+
+
+def read_unreadable(connection: Connection, reader_count: int) -> None:
     """Worker: plain sockets whose packets nobody can read."""
     readers = []
     for media, _control in bind_udp_pairs(reader_count):

@@ -13,7 +13,7 @@ from bench.scenarios import Scenario
 from bench.server import CORES_ARE_SEPARATE
 
 _COLUMNS = (
-    ("", 18),
+    ("", 26),
     ("cpu-s/Gbit", 10),
     ("ratio", 6),
     ("core", 7),
@@ -49,12 +49,12 @@ def print_scenario(scenario: Scenario, measurements: Sequence[Measurement]) -> N
     if not readers:
         for measurement in measurements:
             line = _sources_line(measurement) if streams else _idle_line(measurement)
-            print(f"  {measurement.subject:18}{line}")
+            print(f"  {measurement.subject:26}{line}")
             _print_remarks(measurement)
         return
     print("  " + "".join(f"{title:>{width}}" if title else " " * width for title, width in _COLUMNS))
     for measurement in measurements:
-        print(f"  {measurement.subject:18}{_load_line(measurement)}".rstrip())
+        print(f"  {measurement.subject:26}{_load_line(measurement)}".rstrip())
         _print_remarks(measurement)
     print(end="", flush=True)
 

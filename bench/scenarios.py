@@ -86,7 +86,7 @@ FLOORS = {
     "sendto": Floor(floor.send_udp, floor.read_udp, needs_port=False),
     "segmented": Floor(floor.send_udp_segmented, floor.read_udp, needs_port=False),
     "AES-GCM, segmented": Floor(floor.send_srtp, floor.read_srtp, needs_port=False),
-    "AES-CTR, segmented": Floor(floor.send_counter_mode, floor.read_srtp, needs_port=False),
+    "AES-CTR, segmented": Floor(floor.send_counter_mode, floor.read_unreadable, needs_port=False),
     "TLS requests": Floor(hls_floor.serve, hls_floor.read, needs_port=True),
 }
 

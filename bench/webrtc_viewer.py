@@ -7,8 +7,9 @@ import time
 
 from bench.server import HOST
 from polycast.net.dtls import DtlsConnection, DtlsIdentity, DtlsState
+from polycast.rtp.rtcp import ReceiverReport, serialize_compound
 from polycast.wire.srtp.profiles import EXPORTER_LABEL, profile_by_openssl_name, split_exported
-from polycast.wire.srtp.session import SrtpReceiver
+from polycast.wire.srtp.session import SrtpReceiver, SrtpSender
 from polycast.wire.webrtc.description import Format, parse_description
 from polycast.wire.webrtc.ice import is_usable, make_credentials
 from polycast.wire.webrtc.local_description import LocalDescription, LocalMedia
@@ -76,7 +77,7 @@ class Viewer:
         self.media.send(message.serialize(self._answer.credentials.password))
 
     def shake_hands(self) -> SrtpReceiver:
-        """Perform the DTLS handshake; return what decrypts the media."""
+        """Perform the DTLS handshake, and send a first receiver report; return what decrypts the media."""
         dtls = self._dtls
         dtls.start()
         deadline = time.monotonic() + HANDSHAKE_LIMIT
@@ -94,7 +95,9 @@ class Viewer:
         self._send()
         profile = profile_by_openssl_name(dtls.srtp_keys().profile)
         client, server = split_exported(profile, dtls.export(EXPORTER_LABEL, profile.exported_size))
-        return SrtpReceiver(profile, server if self._is_dtls_client else client)
+        ours, theirs = (client, server) if self._is_dtls_client else (server, client)
+        self.media.send(SrtpSender(profile, ours).protect_control(serialize_compound([ReceiverReport(1)])))
+        return SrtpReceiver(profile, theirs)
 
     def _answer_check(self, received: bytes) -> None:
         """Answer a check of a server that is a full ICE agent, as MediaMTX's is."""

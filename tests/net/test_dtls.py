@@ -98,6 +98,71 @@ def test_the_end_is_told(identity: DtlsIdentity) -> None:
     assert server.state is DtlsState.CLOSED
 
 
+@pytest.mark.parametrize("forgets_server", [False, True])
+@pytest.mark.parametrize("forgets_client", [False, True])
+@pytest.mark.parametrize("client_ends", [False, True])
+def test_the_end_is_told_after_the_handshake_is_forgotten(
+    identity: DtlsIdentity, forgets_server: bool, forgets_client: bool, client_ends: bool
+) -> None:
+    server, client = make_pair(identity)
+    talk(server, client)
+    if forgets_server:
+        server.forget_handshake()
+    if forgets_client:
+        client.forget_handshake()
+    assert server.data_to_send() == client.data_to_send() == []
+    ends, stays = (client, server) if client_ends else (server, client)
+    ends.close()
+    (datagram,) = ends.data_to_send()
+    assert ends.data_to_send() == []
+    assert ends.state is DtlsState.CLOSED
+    stays.receive(datagram)
+    assert stays.state is DtlsState.CLOSED
+
+
+def test_forged_alerts_are_ignored_after_the_handshake_is_forgotten(identity: DtlsIdentity) -> None:
+    server, client = make_pair(identity)
+    talk(server, client)
+    client.close()
+    (datagram,) = client.data_to_send()
+    server.forget_handshake()
+    server_alert = make_server_alert(identity)
+    for position in range(len(datagram)):
+        forged = bytearray(datagram)
+        forged[position] ^= 1
+        server.receive(bytes(forged))
+        server.receive(datagram[:position])
+        assert server.state is DtlsState.ESTABLISHED, position
+    server.receive(server_alert)
+    assert server.state is DtlsState.ESTABLISHED
+    server.receive(datagram[:13] * 3 + bytes(64))
+    assert server.state is DtlsState.ESTABLISHED
+    server.receive(bytes.fromhex("14fefd0000000000000000000101") + datagram)
+    assert server.state is DtlsState.CLOSED
+
+
+def make_server_alert(identity: DtlsIdentity) -> bytes:
+    """An authentic alert of another connection."""
+    server, client = make_pair(identity)
+    talk(server, client)
+    server.close()
+    (datagram,) = server.data_to_send()
+    return datagram
+
+
+@pytest.mark.parametrize("cipher", ["ECDHE-ECDSA-AES256-GCM-SHA384", "ECDHE-ECDSA-CHACHA20-POLY1305"])
+def test_handshakes_with_other_ciphers_are_not_forgotten(cipher: str) -> None:
+    identity = DtlsIdentity(PROFILES)
+    identity.context.set_cipher_list(cipher.encode())
+    server, client = make_pair(DtlsIdentity(PROFILES), identity)
+    talk(server, client)
+    server.forget_handshake()
+    client.close()
+    (datagram,) = client.data_to_send()
+    server.receive(datagram)
+    assert server.state is DtlsState.CLOSED
+
+
 @pytest.mark.parametrize("junk", [b"", b"\x16", b"\x16\xfe\xfd" + bytes(10), b"\x14" * 1200, bytes(64)])
 def test_junk_is_ignored_or_ends_the_handshake(identity: DtlsIdentity, junk: bytes) -> None:
     server, client = make_pair(identity)

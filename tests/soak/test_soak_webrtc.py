@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from bench.webrtc_viewer import SRTP_PROFILES, Viewer
+from bench.webrtc_viewer import HANDSHAKE_LIMIT, SRTP_PROFILES, Viewer
 from tests.interop import tools
 from tests.interop.rtsp_client import RtspClient, key_frame, publish
 from tests.soak.test_soak_rtsp import (
@@ -45,7 +45,7 @@ paths:
 """
 
 
-WARM_UP_CYCLES = 1000 if FULL else 100
+WARM_UP_CYCLES = 3000 if FULL else 100
 """Until there were as many sessions at a time as there will be."""
 LOST_SECONDS = 90.0
 """Within that time, the session of a viewer that is gone has to end."""
@@ -75,6 +75,7 @@ class Stream:
                 viewer.media.recv(2048)
                 return
             receiver = viewer.shake_hands()
+            viewer.media.settimeout(HANDSHAKE_LIMIT)
             self.send_key_frame()
             while True:
                 data = viewer.media.recv(2048)

@@ -17,10 +17,16 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from OpenSSL import SSL
 
+from polycast.net.dtls_alerts import RECORD_HEADER, DtlsAlerts, Secrets
+
 MAXIMUM_DATAGRAM_SIZE: Final = 1200
 """Bytes of a datagram with DTLS records: fits every network that carries WebRTC."""
 
-_RECORD_HEADER_SIZE: Final = 13
+_RECORD_HEADER_SIZE: Final = RECORD_HEADER.size
+_CIPHERS: Final = "ECDHE+AESGCM+AES128:ECDHE+AESGCM:ECDHE+CHACHA20:ECDHE+AES"
+"""AES-128-GCM first: every implementation of WebRTC has it (RFC 8827 section 6.5), and `DtlsAlerts` knows it."""
+_FORGETTABLE: Final = "AES128-GCM-SHA256"
+"""How OpenSSL's names of the ciphers end that `DtlsAlerts` knows."""
 _RELEASE_BUFFERS: Final = 0x10
 """SSL_MODE_RELEASE_BUFFERS: a connection keeps 25 KiB instead of 82."""
 _READ_SIZE: Final = 64 * 1024
@@ -81,6 +87,8 @@ class DtlsIdentity:
         context.set_verify(SSL.VERIFY_PEER | SSL.VERIFY_FAIL_IF_NO_PEER_CERT, lambda *_: True)
         context.use_certificate(certificate)
         context.use_privatekey(key)
+        context.set_cipher_list(_CIPHERS.encode())
+        context.set_options(SSL.OP_CIPHER_SERVER_PREFERENCE)
         context.set_tlsext_use_srtp(srtp_profiles.encode())
         self.context = context
 
@@ -96,12 +104,17 @@ class DtlsConnection:
         """``fingerprint`` is that of the peer's certificate: (hash such as ``sha-256``, digest)."""
         self._fingerprint = fingerprint
         self._is_client = is_client
-        self._connection = SSL.Connection(identity.context)
+        connection = SSL.Connection(identity.context)
         if is_client:
-            self._connection.set_connect_state()
+            connection.set_connect_state()
         else:
-            self._connection.set_accept_state()
-        self._connection.set_ciphertext_mtu(MAXIMUM_DATAGRAM_SIZE)
+            connection.set_accept_state()
+        connection.set_ciphertext_mtu(MAXIMUM_DATAGRAM_SIZE)
+        self._openssl: SSL.Connection | None = connection
+        self._alerts: DtlsAlerts | None = None
+        """Takes the place of OpenSSL's object after `forget_handshake`."""
+        self._last_record = b""
+        """To be sent, without OpenSSL's object."""
         self.state = DtlsState.HANDSHAKE
 
     def start(self) -> None:
@@ -113,6 +126,10 @@ class DtlsConnection:
         """Process a datagram. Raises DtlsError; then all that is left is to send the remaining data."""
         if self.state is DtlsState.CLOSED or not datagram:
             return
+        if self._alerts is not None:
+            if self._alerts.ends(datagram):
+                self.state = DtlsState.CLOSED
+            return
         self._connection.bio_write(datagram)
         if self.state is DtlsState.HANDSHAKE:
             self._advance()
@@ -121,6 +138,9 @@ class DtlsConnection:
 
     def data_to_send(self) -> list[bytes]:
         """Return the datagrams to send."""
+        if self._openssl is None:
+            last, self._last_record = self._last_record, b""
+            return [last] if last else []
         try:
             data = self._connection.bio_read(_READ_SIZE)
         except SSL.Error:
@@ -150,9 +170,30 @@ class DtlsConnection:
         material: bytes = self._connection.export_keying_material(label, size)
         return material
 
+    def forget_handshake(self) -> None:
+        """Free most of the memory: the peer has proved that it needs nothing of the handshake again. Only when
+        established; then only `receive`, `data_to_send` and `close` may be called."""
+        connection = self._openssl
+        if connection is None or self.state is not DtlsState.ESTABLISHED:
+            return
+        name, master = connection.get_cipher_name() or "", connection.master_key()
+        client_random, server_random = connection.client_random(), connection.server_random()
+        if not name.endswith(_FORGETTABLE) or master is None or client_random is None or server_random is None:
+            return
+        self._alerts = DtlsAlerts(Secrets(master, client_random, server_random), is_client=self._is_client)
+        self._openssl = None
+
+    @property
+    def _connection(self) -> SSL.Connection:
+        if self._openssl is None:
+            raise ValueError("the handshake is forgotten")
+        return self._openssl
+
     def close(self) -> None:
         """Send close_notify, if possible."""
-        if self.state is DtlsState.ESTABLISHED:
+        if self._alerts is not None and self.state is DtlsState.ESTABLISHED:
+            self._last_record = self._alerts.close_notify()
+        elif self.state is DtlsState.ESTABLISHED:
             with contextlib.suppress(SSL.Error):
                 self._connection.shutdown()
         self.state = DtlsState.CLOSED

@@ -40,7 +40,7 @@ HANDSHAKE_TICK: Final = 0.05
 """Seconds between two checks of connections being established, for DTLS retransmissions."""
 
 MAXIMUM_UNCONNECTED: Final = 1_000
-"""Sessions that are not connected yet; each uses about 50 KB for up to ``webrtcHandshakeTimeout``."""
+"""Sessions that are not connected yet; each uses about 100 KB for up to ``webrtcHandshakeTimeout``."""
 
 
 class WebRtcServer(TcpServer, HttpListener):
