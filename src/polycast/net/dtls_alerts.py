@@ -1,7 +1,7 @@
 """The end of a DTLS 1.2 connection whose handshake is over: close_notify in both directions (RFC 6347, RFC 5288).
 
-WebRTC uses DTLS for the keys of SRTP only. What follows the handshake is one alert, but OpenSSL keeps 70 kB for it; here
-it is one.
+WebRTC uses DTLS for the keys of SRTP only. What follows the handshake is one alert, for which OpenSSL would keep 70 kB;
+here it is one.
 """
 
 from __future__ import annotations
