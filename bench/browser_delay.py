@@ -122,9 +122,9 @@ def rtsp_publisher(url: str) -> Iterator[None]:
 
 
 @contextlib.asynccontextmanager
-async def browser_publisher(address: str, folder: Path) -> AsyncIterator[None]:
+async def browser_publisher(address: str) -> AsyncIterator[None]:
     """A browser of its own, since a page that nobody sees is slowed down."""
-    async with launch(folder, *FLAGS, ignore_certificates=True) as browser:
+    async with launch(*FLAGS, ignore_certificates=True) as browser:
         page = await browser.open(address)
         await page.wait_for("typeof WebRTCPublisher === 'function'")
         await page.evaluate(PUBLISH)
@@ -160,13 +160,13 @@ async def measure_all(seconds: float, folder: Path) -> list[Delay]:
     with polycast.Server(settings) as server:
         webrtc, hls = (f"https://127.0.0.1:{server.ports[name]}" for name in ("webrtcAddress", "hlsAddress"))
         async with (
-            browser_publisher(f"{webrtc}/page/publish", folder),
-            launch(folder, *FLAGS, ignore_certificates=True) as browser,
+            browser_publisher(f"{webrtc}/page/publish"),
+            launch(*FLAGS, ignore_certificates=True) as browser,
         ):
             results.append(await measure(browser, "browser, WebRTC", f"{webrtc}/page/", seconds, TARGET))
             results.append(await measure(browser, "browser, Low-Latency HLS", f"{hls}/page/", seconds, None))
         with rtsp_publisher(server.url("program")):
-            async with launch(folder, *FLAGS, ignore_certificates=True) as browser:
+            async with launch(*FLAGS, ignore_certificates=True) as browser:
                 results.append(await measure(browser, "RTSP, WebRTC", f"{webrtc}/program/", seconds, TARGET))
                 results.append(await measure(browser, "RTSP, Low-Latency HLS", f"{hls}/program/", seconds, None))
     return results

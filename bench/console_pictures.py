@@ -148,7 +148,7 @@ async def _with_streams(application: Application, folder: Path, only: list[str])
         for name in STREAMS:
             await until(lambda name=name: name in paths and paths[name].stream)  # type: ignore[misc]
         with readers(port):
-            async with launch(Path()) as browser:
+            async with launch() as browser:
                 root = f"http://127.0.0.1:{application.control.ports['apiAddress']}/"
                 page = await browser.open(root)
                 await page.wait_for("document.querySelector('#main h1')")

@@ -2,7 +2,7 @@
 
 ::
 
-    async with launch(tmp_path) as browser:
+    async with launch() as browser:
         page = await browser.open("http://127.0.0.1:8888/cam/")
         await page.wait_for("document.querySelector('video').currentTime > 1")
         await page.screenshot(tmp_path / "page.png")
@@ -11,6 +11,7 @@
 from __future__ import annotations
 
 import asyncio
+import atexit
 import base64
 import contextlib
 import itertools
@@ -18,11 +19,12 @@ import json
 import os
 import shutil
 import signal
+import subprocess
 import tempfile
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from tests.support.waiting import PATIENCE
@@ -178,18 +180,25 @@ class Page:
 
 
 class Browser:
-    """A running Chromium."""
+    """A running Chromium, with a profile that is empty when `launch` returns."""
 
     def __init__(self, connection: ClientConnection) -> None:
         self._connection = connection
+        self._profile = ""
         self._numbers = itertools.count(1)
         self._answers: dict[int, asyncio.Future[dict[str, Any]]] = {}
         self._pages: dict[str, Page] = {}
         self._reader = asyncio.get_running_loop().create_task(self._read())
 
+    async def start(self) -> None:
+        """Make the empty profile; it goes with the connection."""
+        created = await self.call("Target.createBrowserContext", None, disposeOnDetach=True)
+        self._profile = created["browserContextId"]
+
     async def open(self, address: str) -> Page:
         """Open an address in a new tab."""
-        target = (await self.call("Target.createTarget", None, url="about:blank"))["targetId"]
+        created = await self.call("Target.createTarget", None, url="about:blank", browserContextId=self._profile)
+        target = created["targetId"]
         session = (await self.call("Target.attachToTarget", None, targetId=target, flatten=True))["sessionId"]
         page = self._pages[session] = Page(self, session, target)
         for domain in ("Runtime", "Log", "Network", "Page"):
@@ -212,6 +221,10 @@ class Browser:
         result: dict[str, Any] = reply["result"]
         return result
 
+    async def forget(self) -> None:
+        """Close the pages and remove the profile."""
+        await self.call("Target.disposeBrowserContext", None, browserContextId=self._profile)
+
     async def stop(self) -> None:
         self._reader.cancel()
         with contextlib.suppress(asyncio.CancelledError):
@@ -231,39 +244,80 @@ class Browser:
                 waiting.set_exception(BrowserError("the browser has gone"))
 
 
+class Program:
+    """A process of Chromium. Its start takes a second, so it stays for tests that want the same flags."""
+
+    running: ClassVar[list[Program]] = []
+
+    def __init__(self, flags: tuple[str, ...]) -> None:
+        self.flags = flags
+        self.is_used = False
+        program = require_chromium()
+        # Below /tmp, since the name of a Unix socket is short. Chromium keeps one beside the profile, where TMPDIR is.
+        self.folder = Path(tempfile.mkdtemp(prefix="polycast-chromium-"))
+        self._output = self.folder / "output.txt"
+        with self._output.open("wb") as output:
+            self.process = subprocess.Popen(
+                [program, *FLAGS, *flags, f"--user-data-dir={self.folder / 'profile'}", "about:blank"],
+                stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True,
+                env={**os.environ, "TMPDIR": str(self.folder)},
+            )  # fmt: skip
+        self.running.append(self)
+
+    @classmethod
+    def with_flags(cls, flags: tuple[str, ...]) -> Program:
+        """Return a process with these flags that nobody uses, and end the others that nobody uses."""
+        found = None
+        for program in [program for program in cls.running if not program.is_used]:
+            if found is None and program.flags == flags and program.process.poll() is None:
+                found = program
+            else:
+                program.end()
+        return found or cls(flags)
+
+    async def address(self) -> str:
+        """Return the address of the debugger, which Chromium writes into its profile once it listens."""
+        file = self.folder / "profile" / "DevToolsActivePort"
+        deadline = asyncio.get_running_loop().time() + PATIENCE
+        while asyncio.get_running_loop().time() < deadline and self.process.poll() is None:
+            lines = file.read_text().splitlines() if file.exists() else []
+            if len(lines) == 2:
+                return f"ws://127.0.0.1:{lines[0]}{lines[1]}"
+            await asyncio.sleep(POLL_SECONDS)
+        raise AssertionError(f"Chromium did not start:\n{self._output.read_text(errors='replace')}")
+
+    def end(self) -> None:
+        """Kill it, and remove what it wrote."""
+        if self in self.running:
+            self.running.remove(self)
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self.process.pid, signal.SIGKILL)
+            self.process.wait()
+            shutil.rmtree(self.folder, ignore_errors=True)
+
+
+@atexit.register
+def _end_all() -> None:
+    for program in list(Program.running):
+        program.end()
+
+
 @contextlib.asynccontextmanager
-async def launch(folder: Path, *flags: str, ignore_certificates: bool = False) -> AsyncIterator[Browser]:
-    """Run Chromium with a new, empty profile below ``folder``, where its output goes too."""
-    program = require_chromium()
-    profile = Path(tempfile.mkdtemp(prefix="chromium-", dir=folder))
-    extra = ("--ignore-certificate-errors",) if ignore_certificates else ()
-    with (profile / "output.txt").open("wb") as output:
-        process = await asyncio.create_subprocess_exec(
-            program, *FLAGS, *extra, *flags, f"--user-data-dir={profile}", "about:blank",
-            stdout=output, stderr=output, start_new_session=True,
-        )  # fmt: skip
+async def launch(*flags: str, ignore_certificates: bool = False) -> AsyncIterator[Browser]:
+    """Open Chromium with an empty profile until the block ends; after a failure, the next one gets another process."""
+    program = Program.with_flags((*flags, "--ignore-certificate-errors") if ignore_certificates else flags)
+    program.is_used = True
     try:
-        address = await _debugger(profile, process)
-        async with connect(address, max_size=None, ping_interval=None, compression=None) as connection:
+        async with connect(await program.address(), max_size=None, ping_interval=None, compression=None) as connection:
             browser = Browser(connection)
             try:
+                await browser.start()
                 yield browser
+                await browser.forget()
             finally:
                 await browser.stop()
+    except BaseException:
+        program.end()
+        raise
     finally:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        await process.wait()
-        shutil.rmtree(profile, ignore_errors=True)
-
-
-async def _debugger(profile: Path, process: asyncio.subprocess.Process) -> str:
-    """Return the address of the debugger, which Chromium writes into its profile once it listens."""
-    file = profile / "DevToolsActivePort"
-    deadline = asyncio.get_running_loop().time() + PATIENCE
-    while asyncio.get_running_loop().time() < deadline and process.returncode is None:
-        lines = file.read_text().splitlines() if file.exists() else []
-        if len(lines) == 2:
-            return f"ws://127.0.0.1:{lines[0]}{lines[1]}"
-        await asyncio.sleep(POLL_SECONDS)
-    raise AssertionError(f"Chromium did not start:\n{(profile / 'output.txt').read_text(errors='replace')}")
+        program.is_used = False

@@ -176,7 +176,7 @@ LOOK = """(() => {
 })()"""
 
 
-async def test_camera_from_browser(tmp_path: Path) -> None:
+async def test_camera_from_browser() -> None:
     """Chromium's camera is green with a yellow disc; the program puts a black bar with white text over it."""
     flags = (
         "--use-fake-device-for-media-stream",
@@ -188,7 +188,7 @@ async def test_camera_from_browser(tmp_path: Path) -> None:
     require_chromium()
     with running("camera_from_browser", "--any-port", "--seconds", "600") as process:
         camera, result = printed(process, "camera"), printed(process, "result")
-        async with launch(tmp_path, *flags) as browser:
+        async with launch(*flags) as browser:
             await browser.open(f"{camera}?autostart=yes")
             page = await browser.open(result)
             await page.wait_for("document.querySelector('#player').dataset.state === 'running'", 60)

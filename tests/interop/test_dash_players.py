@@ -26,7 +26,7 @@ async def test_players_of_dash(variant: str, tmp_path: Path) -> None:
         address = server.url("cam", "index.mpd")
         pages = [site.page(player, address) for player in wanted]
         with server.publishing("cam", "rtsp", *STREAM):
-            async with launch(tmp_path, ignore_certificates=True) as browser:
+            async with launch(ignore_certificates=True) as browser:
                 page = await browser.open(site.wall(pages))
                 await page.wait_for(f"frames.length === {len(pages)}")
                 began = await watch(page, wanted, asyncio.get_running_loop().time())

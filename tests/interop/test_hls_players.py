@@ -65,7 +65,7 @@ async def test_players_continue_when_the_publisher_returns(variant: str, tmp_pat
     loop = asyncio.get_running_loop()
     with run_hls_server(tmp_path, variant) as server, players.web_site(tmp_path) as site:
         pages = [site.page(player, server.url("cam")) for player in wanted]
-        async with launch(tmp_path, ignore_certificates=True) as browser:
+        async with launch(ignore_certificates=True) as browser:
             with server.publishing("cam", "rtsp", *STREAM):
                 opened = loop.time()
                 page = await browser.open(site.wall(pages))
@@ -82,13 +82,11 @@ async def test_players_continue_when_the_publisher_returns(variant: str, tmp_pat
                 assert not late, f"{late}\n{await describe(page)}"
 
 
-async def begin(
-    server: HlsServer, site: players.Site, player: Player, options: list[str], folder: Path
-) -> tuple[list[float], str]:
+async def begin(server: HlsServer, site: players.Site, player: Player, options: list[str]) -> tuple[list[float], str]:
     """Let a player open streams that have just begun, one with each of ``options``; return for how many seconds their
     pictures stood still after that, and what the players reported."""
     paths = [f"new-{player}-{number}" for number in range(len(options))]
-    async with launch(folder, ignore_certificates=True) as browser:
+    async with launch(ignore_certificates=True) as browser:
         with contextlib.ExitStack() as stack:
             for path in paths:
                 stack.enter_context(server.publishing(path, "rtsp", *STREAM))
@@ -112,7 +110,7 @@ async def test_hls_js_begins_with_a_new_low_latency_stream(player: Player, tmp_p
     tools.require("ffmpeg")
     with run_hls_server(tmp_path, "lowLatency") as server, players.web_site(tmp_path) as site:
         options = ["{lowLatencyMode: false}", "{lowLatencyMode: true}"]
-        still, troubles = await begin(server, site, player, options, tmp_path)
+        still, troubles = await begin(server, site, player, options)
         print(f"{player}: stood still for {still} s, without and with low latency; {troubles}")
         assert max(still) < 3
         assert "fragGap" not in troubles
@@ -124,7 +122,7 @@ async def test_shaka_plays_fmp4_without_a_stall(player: Player, tmp_path: Path) 
     """It stood still for half a second to one second with every second segment: the sound stood first in fragments."""
     tools.require("ffmpeg")
     with run_hls_server(tmp_path, "fmp4") as server, players.web_site(tmp_path) as site:
-        async with launch(tmp_path, ignore_certificates=True) as browser:
+        async with launch(ignore_certificates=True) as browser:
             with server.publishing("cam", "rtsp", *STREAM):
                 page = await browser.open(site.page(player, server.url("cam")))
                 await page.wait_for("self.video.currentTime > 2")

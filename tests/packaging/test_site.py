@@ -89,9 +89,9 @@ def address() -> Iterator[str]:
         thread.join()
 
 
-async def test_the_search_finds_pages(address: str, tmp_path: Path) -> None:
+async def test_the_search_finds_pages(address: str) -> None:
     require_chromium()
-    async with launch(tmp_path) as browser:
+    async with launch() as browser:
         page = await browser.open(f"{address}/index.html?q=firewall")
         await page.wait_for("document.querySelectorAll('.md-search-result__link').length > 0", 60)
         links = await page.evaluate("[...document.querySelectorAll('.md-search-result__link')].map(link => link.href)")

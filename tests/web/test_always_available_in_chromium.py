@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
-from pathlib import Path
 
 import pytest
 from tests.browser import launch
@@ -41,14 +40,14 @@ async def publishing(server: Server, sound: str) -> AsyncIterator[None]:
 
 
 @pytest.mark.parametrize("protocol", ["WebRTC", "HLS"])
-async def test_the_viewer_stays(protocol: str, tmp_path: Path) -> None:
+async def test_the_viewer_stays(protocol: str) -> None:
     tools.require("ffmpeg")
     sound = {"codec": "MPEG4Audio", "sampleRate": 48_000, "channelCount": 2} if protocol == "HLS" else {"codec": "Opus"}
     path = {"alwaysAvailable": True, "alwaysAvailableTracks": [{"codec": "H264"}, sound]}
     values = {"webrtc": True, "webrtcAddress": "127.0.0.1:0", "webrtcLocalUDPAddress": "127.0.0.1:0"}
     async with running(paths={"cam": path}, hlsVariant="fmp4", **values) as server:
         port = server.app.servers[protocol].ports["webrtcAddress" if protocol == "WebRTC" else "hlsAddress"]
-        async with launch(tmp_path, *FLAGS) as browser:
+        async with launch(*FLAGS) as browser:
             page = await browser.open(f"http://127.0.0.1:{port}/cam/")
             await page.wait_for(f"{WIDTH} === {SLATE}")
             viewers = set(server.app.servers[protocol].items())

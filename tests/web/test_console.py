@@ -123,7 +123,7 @@ async def test_it_shows_plays_and_disconnects(tmp_path: Path) -> None:
         with tools.start("publish", publish, tmp_path) as publisher:
             await server.until(lambda: (path := server.app.hub.paths.get(PATH)) and path.stream)
             reader = await server.reader(PATH)
-            async with launch(tmp_path) as browser:
+            async with launch() as browser:
                 page = await browser.open(address(server))
                 await page.resize(*DESK)
                 await page.wait_for("document.querySelector('.tile strong')?.innerText === '1'")
@@ -231,7 +231,7 @@ async def test_it_plays_over_webrtc_and_over_hls_where_that_fails(tmp_path: Path
             )  # fmt: skip
             stack.enter_context(tools.start(name, publish, tmp_path))
             await server.until(lambda name=name: (path := server.app.hub.paths.get(name)) and path.stream)
-        browser = await stack.enter_async_context(launch(tmp_path, *LOOPBACK))
+        browser = await stack.enter_async_context(launch(*LOOPBACK))
         page = await browser.open(address(server, "streams/fine"))
         await click(page, "#watch")
         await plays(page, 0.5)
@@ -244,11 +244,11 @@ async def test_it_plays_over_webrtc_and_over_hls_where_that_fails(tmp_path: Path
         assert await page.evaluate("document.querySelector('.player [aria-pressed=true]').innerText") == "HLS"
 
 
-async def test_it_says_why_a_source_failed(tmp_path: Path) -> None:
+async def test_it_says_why_a_source_failed() -> None:
     # Nothing listens on port 1.
     async with running(paths={"cam": {"source": "rtsp://127.0.0.1:1/x"}}) as server:
         await server.until(lambda: server.app.hub.paths["cam"].source_failure)
-        async with launch(tmp_path) as browser:
+        async with launch() as browser:
             page = await browser.open(address(server, "streams"))
             await page.wait_for("document.querySelector('.card.failed')")
             shown = await page.evaluate("document.querySelector('.card').innerText")
@@ -264,8 +264,8 @@ USERS = [
 ]
 
 
-async def test_it_asks_who_one_is(tmp_path: Path) -> None:
-    async with running(authInternalUsers=USERS) as server, launch(tmp_path) as browser:
+async def test_it_asks_who_one_is() -> None:
+    async with running(authInternalUsers=USERS) as server, launch() as browser:
         page = await browser.open(address(server, "sessions"))
         await has(page, "Sign in")
         await is_usable(page)
@@ -281,8 +281,8 @@ async def test_it_asks_who_one_is(tmp_path: Path) -> None:
         await has(page, "With a token instead")
 
 
-async def test_it_is_used_with_the_keyboard(tmp_path: Path) -> None:
-    async with running() as server, launch(tmp_path) as browser:
+async def test_it_is_used_with_the_keyboard() -> None:
+    async with running() as server, launch() as browser:
         page = await browser.open(address(server))
         await has(page, "Overview")
         await page.press("Tab")
@@ -333,7 +333,7 @@ paths:
 
 async def test_it_changes_the_configuration(tmp_path: Path) -> None:
     file = tmp_path / "polycast.yml"
-    async with running_file(file, CONFIGURATION) as server, launch(tmp_path) as browser:
+    async with running_file(file, CONFIGURATION) as server, launch() as browser:
         page = await browser.open(address(server, "configuration"))
         await page.resize(*DESK)
         await page.wait_for("document.getElementById('setting-logLevel')")
@@ -420,7 +420,7 @@ async def edits_text(page: Page, file: Path) -> None:
     assert file.read_text() == old.replace("maxReaders: 5", "maxReaders: 6")
 
 
-async def test_it_shows_the_nodes_of_a_cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_it_shows_the_nodes_of_a_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
     nodes = [
         ClusterNode(
             name=name,
@@ -434,7 +434,7 @@ async def test_it_shows_the_nodes_of_a_cluster(tmp_path: Path, monkeypatch: pyte
         )
         for name in "ab"
     ]
-    async with running() as server, launch(tmp_path) as browser:
+    async with running() as server, launch() as browser:
         page = await browser.open(address(server))
         await has(page, "Loop lag")
         assert "Nodes" not in await page.evaluate("document.getElementById('nav').innerText")
@@ -448,8 +448,8 @@ async def test_it_shows_the_nodes_of_a_cluster(tmp_path: Path, monkeypatch: pyte
         await is_usable(page)
 
 
-async def test_it_shows_the_log_and_changes_users(tmp_path: Path) -> None:
-    async with running(logLevel="info") as server, launch(tmp_path) as browser:
+async def test_it_shows_the_log_and_changes_users() -> None:
+    async with running(logLevel="info") as server, launch() as browser:
         page = await browser.open(address(server, "log"))
         await page.resize(*DESK)
         await has(page, ", live")

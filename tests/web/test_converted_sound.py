@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 from tests.browser import launch
 from tests.protocols.webrtc.support import running
@@ -20,12 +18,12 @@ RUNS = "document.querySelector('video').currentTime > 2"
 
 
 @pytest.mark.parametrize("is_converted", [False, True])
-async def test_chromium_hears_opus_over_mpegts_only_if_it_is_converted(tmp_path: Path, is_converted: bool) -> None:
+async def test_chromium_hears_opus_over_mpegts_only_if_it_is_converted(is_converted: bool) -> None:
     paths = {"all": {"transcodeAudio": is_converted}}
     async with running(**RTSP, **HLS, paths=paths) as fixture:
         with ffmpeg(fixture.app.servers["RTSP"].ports["rtspAddress"], "cam", *H264):
             await published(fixture, "cam")
-            async with launch(tmp_path, *FLAGS) as browser:
+            async with launch(*FLAGS) as browser:
                 page = await browser.open(f"http://localhost:{fixture.app.servers['HLS'].ports['hlsAddress']}/cam/")
                 await page.wait_for(RUNS, PATIENCE)
                 if is_converted:
@@ -33,9 +31,9 @@ async def test_chromium_hears_opus_over_mpegts_only_if_it_is_converted(tmp_path:
                 assert (await page.evaluate(DECODED) > 0) == is_converted
 
 
-async def test_what_chromium_publishes_is_heard_over_rtmp_and_hls(tmp_path: Path) -> None:
+async def test_what_chromium_publishes_is_heard_over_rtmp_and_hls() -> None:
     paths = {"all": {"transcodeAudio": True}}
-    async with running(**RTMP, **HLS, paths=paths) as fixture, launch(tmp_path, *FLAGS) as browser:
+    async with running(**RTMP, **HLS, paths=paths) as fixture, launch(*FLAGS) as browser:
         publisher = await browser.open(f"{address(fixture, 'cam')}publish?autostart=yes&video-codec=h264")
         await publisher.wait_for("document.querySelector('#status').dataset.state === 'running'", PATIENCE)
         await published(fixture, "cam")

@@ -143,7 +143,7 @@ async def play(server: HlsServer, browser: Browser, protocol: str, folder: Path)
 async def test_the_page_plays(variant: str, protocol: str, tmp_path: Path) -> None:
     tools.require("ffmpeg")
     with run_hls_server(tmp_path, variant) as server:
-        async with launch(tmp_path, ignore_certificates=True) as browser:
+        async with launch(ignore_certificates=True) as browser:
             page = await play(server, browser, protocol, tmp_path)
             protocols = {version for _, version, address in page.requests if address.startswith(server.base)}
             assert protocols == ({"h2"} if variant == "lowLatency" else {"http/1.1"})

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from tests.browser import launch
 from tests.protocols.webrtc.support import running
 
@@ -34,8 +32,8 @@ PARSED = """(() => {
 })()"""
 
 
-async def test_pages_use_the_servers(tmp_path: Path) -> None:
-    async with running(webrtcICEServers2=SERVERS) as fixture, launch(tmp_path) as browser:
+async def test_pages_use_the_servers() -> None:
+    async with running(webrtcICEServers2=SERVERS) as fixture, launch() as browser:
         address = f"http://localhost:{fixture.server.port}/cam/"
         for page_address, script, endpoint in (
             (address, "WebRTCReader", "whep"),

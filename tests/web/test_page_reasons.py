@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator, Iterator
-from pathlib import Path
 
 import pytest
 from tests.browser import Browser, Page, launch
@@ -47,8 +46,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HlsServer]:
 
 
 @pytest.fixture
-async def browser(tmp_path: Path) -> AsyncIterator[Browser]:
-    async with launch(tmp_path) as browser:
+async def browser() -> AsyncIterator[Browser]:
+    async with launch() as browser:
         yield browser
 
 

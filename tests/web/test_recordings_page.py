@@ -47,7 +47,7 @@ async def test_a_day(media: Path, tmp_path: Path) -> None:
         later = int(file.name.partition("-")[0]) + 3600
         content = file.read_bytes().replace(b"\xf5\xe6\xa1\xd0", b"\x11\x11\x11\x11")
         file.with_name(file.name.replace(file.name.partition("-")[0], str(later))).write_bytes(content)
-    async with playing(recorder) as (server, _), launch(tmp_path) as browser:
+    async with playing(recorder) as (server, _), launch() as browser:
         port = server.app.control.ports["playbackAddress"]
         page = await browser.open(f"http://127.0.0.1:{port}/?path={quote('yard/north')}&day=2023-11-14")
         midnight: Any = await page.evaluate("new Date(2023, 10, 14).getTime() / 1000")
@@ -119,7 +119,7 @@ async def zoom_and_step(page: Page, start: float) -> None:
 
 
 async def test_a_day_without_recordings(tmp_path: Path) -> None:
-    async with playing(Recorder(tmp_path)) as (server, client), launch(tmp_path) as browser:
+    async with playing(Recorder(tmp_path)) as (server, client), launch() as browser:
         port = server.app.control.ports["playbackAddress"]
         page = await browser.open(f"http://127.0.0.1:{port}/?path=cam&day=2023-11-14")
         await page.wait_for("document.getElementById('trouble').textContent.startsWith('Nothing was recorded')")

@@ -6,7 +6,6 @@ With seven channels, it agrees and sends nothing.
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 import pytest
 from tests.browser import launch
@@ -51,8 +50,8 @@ PUBLISH = """(async (channels, parameters, url) => {
 
 
 @pytest.mark.parametrize("channels", [6, 7])
-async def test_surround_sound_is_published_or_its_absence_is_told(tmp_path: Path, channels: int) -> None:
-    async with running() as fixture, launch(tmp_path, *FLAGS) as browser:
+async def test_surround_sound_is_published_or_its_absence_is_told(channels: int) -> None:
+    async with running() as fixture, launch(*FLAGS) as browser:
         page = await browser.open(address(fixture, "elsewhere"))
         parameters = ";".join(f"{name}={value}" for name, value in multichannel_parameters(channels).items())
         values = ", ".join(map(json.dumps, (channels, parameters, f"{address(fixture, 'mic')}whip")))

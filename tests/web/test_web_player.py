@@ -53,8 +53,8 @@ def publisher(tmp_path: Path) -> Iterator[Publisher]:
 
 
 @pytest.fixture
-async def browser(tmp_path: Path) -> AsyncIterator[Browser]:
-    async with launch(tmp_path) as browser:
+async def browser() -> AsyncIterator[Browser]:
+    async with launch() as browser:
         yield browser
 
 
@@ -272,9 +272,7 @@ async def test_a_refused_page_tells_the_reason_and_asks_for_nothing(site: Site, 
     assert not [target for target in site.requests if target.endswith(".m3u8")]
 
 
-async def test_a_stalled_live_stream_is_restarted(
-    site: Site, publisher: Publisher, browser: Browser, tmp_path: Path
-) -> None:
+async def test_a_stalled_live_stream_is_restarted(site: Site, publisher: Publisher, browser: Browser) -> None:
     publisher.start()
     page = await browser.open(f"{site.address}{PREFIX}")
     await page.wait_for(PLAYING)

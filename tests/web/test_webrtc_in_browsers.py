@@ -154,18 +154,18 @@ def check_bars(found: dict[str, Any]) -> None:
 
 
 @contextlib.asynccontextmanager
-async def chromium(folder: Path) -> AsyncIterator[Browser]:
-    async with launch(folder, *FLAGS) as browser:
+async def chromium() -> AsyncIterator[Browser]:
+    async with launch(*FLAGS) as browser:
         yield browser
 
 
 @pytest.mark.parametrize("codecs", [H264, HIGH, VP8], ids=["H264 baseline", "H264 high", "VP8"])
-async def test_chromium_watches_what_ffmpeg_publishes(tmp_path: Path, codecs: tuple[str, ...]) -> None:
+async def test_chromium_watches_what_ffmpeg_publishes(codecs: tuple[str, ...]) -> None:
     async with running(**RTSP) as fixture:
         port = fixture.app.servers["RTSP"].ports["rtspAddress"]
         with ffmpeg(port, "cam", *codecs):
             await published(fixture, "cam")
-            async with chromium(tmp_path) as browser:
+            async with chromium() as browser:
                 page = await browser.open(address(fixture, "cam"))
                 found = await watch(page, fixture)
     check_bars(found)
@@ -174,9 +174,9 @@ async def test_chromium_watches_what_ffmpeg_publishes(tmp_path: Path, codecs: tu
 ONLY_TCP: dict[str, Any] = {"webrtcLocalUDPAddress": "", "webrtcLocalTCPAddress": "127.0.0.1:0"}
 
 
-async def test_chromium_publishes_and_watches_over_tcp(tmp_path: Path) -> None:
+async def test_chromium_publishes_and_watches_over_tcp() -> None:
     """The server has no UDP port, as if a firewall blocked it."""
-    async with running(**ONLY_TCP) as fixture, chromium(tmp_path) as browser:
+    async with running(**ONLY_TCP) as fixture, chromium() as browser:
         publisher = await browser.open(f"{address(fixture, 'cam')}publish?autostart=yes&video-width=640")
         await published(fixture, "cam")
         viewer = await browser.open(address(fixture, "cam"))
@@ -186,12 +186,12 @@ async def test_chromium_publishes_and_watches_over_tcp(tmp_path: Path) -> None:
     assert [candidate.rpartition("/")[0] for candidate in candidates] == ["prflx/tcp/127.0.0.1"] * 2
 
 
-async def test_chromium_prefers_udp(tmp_path: Path) -> None:
+async def test_chromium_prefers_udp() -> None:
     async with running(**RTSP, webrtcLocalTCPAddress="127.0.0.1:0") as fixture:
         port = fixture.app.servers["RTSP"].ports["rtspAddress"]
         with ffmpeg(port, "cam", *VP8):
             await published(fixture, "cam")
-            async with chromium(tmp_path) as browser:
+            async with chromium() as browser:
                 await watch(await browser.open(address(fixture, "cam")), fixture)
                 (item,) = fixture.server.items().values()
     assert item.remote_candidate.startswith("prflx/udp/")
@@ -202,12 +202,12 @@ HEARD = "document.querySelector('#video').srcObject.getAudioTracks().some((track
 
 
 @pytest.mark.parametrize("is_converted", [False, True])
-async def test_chromium_hears_what_is_converted_and_else_says_why_not(tmp_path: Path, is_converted: bool) -> None:
+async def test_chromium_hears_what_is_converted_and_else_says_why_not(is_converted: bool) -> None:
     async with running(**RTSP, webrtcTranscodeAudio=is_converted) as fixture:
         port = fixture.app.servers["RTSP"].ports["rtspAddress"]
         with ffmpeg(port, "cam", *H264, sound_codec="aac"):
             await published(fixture, "cam")
-            async with chromium(tmp_path) as browser:
+            async with chromium() as browser:
                 page = await browser.open(address(fixture, "cam"))
                 await page.wait_for("document.querySelector('#player').dataset.state === 'running'")
                 if is_converted:
@@ -223,12 +223,12 @@ async def test_chromium_hears_what_is_converted_and_else_says_why_not(tmp_path: 
                     assert not await page.evaluate(HEARD)
 
 
-async def test_chromium_is_told_of_b_frames(tmp_path: Path) -> None:
+async def test_chromium_is_told_of_b_frames() -> None:
     async with running(**RTSP, webrtcReorder="refuse") as fixture:
         port = fixture.app.servers["RTSP"].ports["rtspAddress"]
         with ffmpeg(port, "cam", *_X264, "-preset", "veryfast", "-bf", "2"):
             await published(fixture, "cam")
-            async with chromium(tmp_path) as browser:
+            async with chromium() as browser:
                 page = await browser.open(address(fixture, "cam"))
                 title = "Browsers cannot show this stream over WebRTC"
                 await page.wait_for(f"document.querySelector('#title').textContent === '{title}'")
@@ -251,12 +251,12 @@ async def test_chromium_is_told_of_b_frames(tmp_path: Path) -> None:
     ],
     ids=["B-frames", "H265"],
 )
-async def test_chromium_shows_what_is_converted(tmp_path: Path, codecs: tuple[str, ...], notice: str) -> None:
+async def test_chromium_shows_what_is_converted(codecs: tuple[str, ...], notice: str) -> None:
     async with running(**RTSP, webrtcTranscodeVideo=True) as fixture:
         port = fixture.app.servers["RTSP"].ports["rtspAddress"]
         with ffmpeg(port, "cam", *codecs):
             await published(fixture, "cam")
-            async with chromium(tmp_path) as browser:
+            async with chromium() as browser:
                 page = await browser.open(address(fixture, "cam"))
                 await page.wait_for("!document.querySelector('#notice').hidden", 30)
                 assert await page.evaluate("document.querySelector('#notice').textContent") == notice
@@ -264,8 +264,8 @@ async def test_chromium_shows_what_is_converted(tmp_path: Path, codecs: tuple[st
     check_bars(found)
 
 
-async def test_chromium_publishes_and_watches(tmp_path: Path) -> None:
-    async with running() as fixture, chromium(tmp_path) as browser:
+async def test_chromium_publishes_and_watches() -> None:
+    async with running() as fixture, chromium() as browser:
         publisher = await browser.open(f"{address(fixture, 'cam')}publish?autostart=yes")
         await publisher.wait_for("document.querySelector('#status').dataset.state === 'running'")
         await published(fixture, "cam")
@@ -276,7 +276,7 @@ async def test_chromium_publishes_and_watches(tmp_path: Path) -> None:
         assert "VP8" in figures
 
 
-async def test_lost_data_is_sent_again(tmp_path: Path) -> None:
+async def test_lost_data_is_sent_again() -> None:
     """5 % of all packets are lost either way, with a round trip of 60 ms."""
     async with running(**RTSP) as fixture:
         media = fixture.server.ports["webrtcLocalUDPAddress"]
@@ -286,7 +286,7 @@ async def test_lost_data_is_sent_again(tmp_path: Path) -> None:
             port = fixture.app.servers["RTSP"].ports["rtspAddress"]
             with ffmpeg(port, "cam", *H264):
                 await published(fixture, "cam")
-                async with chromium(tmp_path) as browser:
+                async with chromium() as browser:
                     page = await browser.open(address(fixture, "cam"))
                     found = await watch(page, fixture)
                     (session,) = (item for item in fixture.server.sessions().values() if item.state == "read")
