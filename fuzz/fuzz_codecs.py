@@ -13,6 +13,7 @@ from polycast.codecs import (
     aac,
     ac3,
     av1,
+    eac3,
     flac,
     h264,
     h265,
@@ -26,7 +27,7 @@ from polycast.codecs import (
     vp9,
 )
 from polycast.errors import LocalProtocolError, RemoteProtocolError
-from polycast.media.codec import AC3, AV1, H264, H265, VP9, MPEG4Audio, MPEG4Video
+from polycast.media.codec import AC3, AV1, EAC3, H264, H265, VP9, MPEG4Audio, MPEG4Video
 
 
 def _h264_stream(data: bytes) -> None:
@@ -129,6 +130,9 @@ PARSERS: tuple[Callable[[bytes], object], ...] = (
     mpeg2_video.parse_sequence_header,
     _mpeg4_frame,
     mjpeg.parse_size,
+    eac3.split_access_units,
+    lambda data: eac3.parse_configuration_record(data, 0),
+    lambda data: eac3.updated(EAC3(), (data,)),
 )
 
 
@@ -183,6 +187,7 @@ _SEEDS: tuple[tuple[Callable[[bytes], object], bytes], ...] = (
     (flac.parse_configuration_record, bytes.fromhex("80000022") + _STREAM_INFO),
     (mpeg2_video.parse_sequence_header, bytes.fromhex("000001b31400b413ffffe000000001b5148a00010000")),
     (_mpeg4_frame, bytes.fromhex("000001b001000001b58913000001000000012000c48d8800cd0a042d1463000001b610")),
+    (eac3.split_access_units, bytes.fromhex("0b77 0005 3f86 000000000000 0b77 4005 3c80 41a00000 0000")),
     (mjpeg.parse_size, bytes.fromhex("ffd8ffe00002ffc000110800b4014003012200021101031101")),
 )
 

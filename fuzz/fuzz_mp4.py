@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from polycast.codecs import aac
 from polycast.errors import RemoteProtocolError
-from polycast.media.codec import AC3, H264, VP9, MPEG4Audio, MPEGAudio, Opus
+from polycast.media.codec import AC3, EAC3, H264, VP9, MPEG4Audio, MPEGAudio, Opus
 from polycast.wire.mp4.demuxer import Demuxer
 from polycast.wire.mp4.fragment import SampleRun, build_fragment
 from polycast.wire.mp4.initialization import InitializationTrack, build_initialization
@@ -38,7 +38,7 @@ def fuzz_one(data: bytes) -> None:
         assert expected is None
 
 
-def _seed(*codecs: H264 | VP9 | MPEG4Audio | Opus | MPEGAudio | AC3) -> bytes:
+def _seed(*codecs: H264 | VP9 | MPEG4Audio | Opus | MPEGAudio | AC3 | EAC3) -> bytes:
     tracks = [InitializationTrack(index + 1, codec, codec.clock_rate, "eng") for index, codec in enumerate(codecs)]
     runs = []
     for track in tracks:
@@ -54,4 +54,5 @@ SEEDS: list[bytes] = [
     _seed(H264(_SPS, _PPS), _AAC),
     _seed(VP9(width=640, height=480), Opus(2)),
     _seed(MPEGAudio(44_100, 2), AC3()),
+    _seed(EAC3(48_000, 8)),
 ]

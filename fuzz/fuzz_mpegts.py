@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from polycast.codecs import aac
-from polycast.media.codec import AC3, H264, H265, MPEG4Audio, MPEGAudio, Opus
+from polycast.media.codec import AC3, EAC3, H264, H265, KLV, MPEG4Audio, MPEGAudio, Opus
 from polycast.media.frame import Frame
 from polycast.media.track import Track
 from polycast.wire.mpegts.demuxer import Demuxer
@@ -40,6 +40,8 @@ def _seed(*tracks: Track) -> bytes:
                 units = (bytes.fromhex("fffb9064") + bytes(413),)
             elif isinstance(track.codec, AC3):
                 units = (bytes.fromhex("0b770000084043e1") + bytes(248),)
+            elif isinstance(track.codec, EAC3):
+                units = (bytes.fromhex("0b77007f3480") + bytes(250),)
             frame = Frame(units, 0, 0, key=number == 0 or track.kind == "audio")
             pieces.append(muxer.write_frame(index, frame, number * 3600, number * 3600))
     return b"".join(pieces)
@@ -50,4 +52,5 @@ SEEDS: list[bytes] = [
     _seed(Track(0, H264(_SPS, _PPS)), Track(1, _AAC)),
     _seed(Track(0, H265()), Track(1, Opus(2))),
     _seed(Track(0, MPEGAudio(44_100, 2)), Track(1, AC3())),
+    _seed(Track(0, EAC3()), Track(1, KLV(synchronous=True)), Track(2, KLV())),
 ]

@@ -51,6 +51,7 @@ DESCRIPTIONS: list[tuple[str, int, str, int | None, int | None, str]] = [
     ("application", 96, "SMPTE336M", 90_000, None, ""),
     ("video", 33, "", None, None, ""),
     ("application", 96, "private", 90_000, None, ""),
+    ("audio", 96, "EAC3", 48_000, 2, ""),
 ]
 
 
@@ -72,6 +73,7 @@ _PPS = bytes.fromhex("68cb8cb2")
 _VP9_KEY = bytes.fromhex("8c8001824983420009f0059600f47b1e8e1a14012c5c")
 _MP3 = bytes.fromhex("fffb9064") + bytes(413)
 _AC3 = bytes.fromhex("0b770000144043e1") + bytes(376)
+_EAC3 = bytes.fromhex("0b77007f3480") + bytes(250)
 
 SEEDS: list[bytes] = [
     _row(0, b"\x18\x00\x0c" + _SPS + b"\x00\x04" + _PPS, b"\x7c\x85\x88\x84", b"\x7c\x05abcdefgh", b"\x7c\x45ijkl"),
@@ -113,6 +115,7 @@ SEEDS: list[bytes] = [
     _row(18, bytes(400)),
     _row(23, b"\x06\x0e\x2b\x34abcd", b"efg"),
     _row(24, bytes(188)),
+    _row(len(DESCRIPTIONS) - 1, b"\x00\x02" + 2 * _EAC3, b"\x01\x02" + _EAC3[:100], b"\x01\x02" + _EAC3[100:]),
 ]
 
 

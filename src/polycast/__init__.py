@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from polycast.errors import UnsupportedCodec as UnsupportedCodec
     from polycast.media.codec import AC3 as AC3
     from polycast.media.codec import AV1 as AV1
+    from polycast.media.codec import EAC3 as EAC3
     from polycast.media.codec import FLAC as FLAC
     from polycast.media.codec import G711 as G711
     from polycast.media.codec import G722 as G722
@@ -99,6 +100,7 @@ _HOMES = {
     "polycast.media.codec": (
         "AC3",
         "AV1",
+        "EAC3",
         "FLAC",
         "G711",
         "G722",

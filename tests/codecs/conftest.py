@@ -28,7 +28,7 @@ def encode(encoders: str, tmp_path_factory: pytest.TempPathFactory) -> Encode:
     def run(encoder: str, extension: str, *arguments: str, source: tuple[str, ...] | None = None) -> Media:
         if f" {encoder} " not in encoders:
             pytest.skip(f"FFmpeg has no {encoder}")
-        audio = encoder in {"aac", "libopus", "libmp3lame", "mp2", "ac3", "flac"}
+        audio = encoder in {"aac", "libopus", "libmp3lame", "mp2", "ac3", "eac3", "flac"}
         source = source or (AUDIO_SOURCE if audio else VIDEO_SOURCE)
         key = (encoder, extension, *arguments, *source)
         if key not in made:

@@ -24,7 +24,22 @@ from polycast.errors import PolycastError
 from polycast.hub.path import Publisher
 from polycast.hub.stats import Reference
 from polycast.hub.stream import Stream
-from polycast.media.codec import AC3, FLAC, G711, G722, G726, H264, LPCM, VP8, Codec, MPEG4Audio, MPEGAudio, Opus, Speex
+from polycast.media.codec import (
+    AC3,
+    EAC3,
+    FLAC,
+    G711,
+    G722,
+    G726,
+    H264,
+    LPCM,
+    VP8,
+    Codec,
+    MPEG4Audio,
+    MPEGAudio,
+    Opus,
+    Speex,
+)
 from polycast.media.frame import Frame
 from polycast.media.track import Track
 from polycast.protocols.hls.sound import is_converted
@@ -210,6 +225,7 @@ async def test_what_the_setting_would_do_is_told() -> None:
         (Opus(), "mpegts"),
         (FLAC(), "mpegts"),
         (AC3(), "mpegts fmp4 lowLatency"),
+        (EAC3(), "mpegts fmp4 lowLatency"),
         (G711(), "mpegts fmp4 lowLatency"),
         (Speex(), ""),
         (H264(), ""),

@@ -80,7 +80,7 @@ CASES = [
     (name, record_format)
     for record_format, names in (
         ("fmp4", [name for name in NAMES if name != "klv"]),
-        ("mpegts", ["h264", "h264b", "h265", "aac", "opus", "mp3", "ac3", "mpeg4", "mpeg2", "mpeg1", "klv"]),
+        ("mpegts", ["h264", "h264b", "h265", "aac", "opus", "mp3", "ac3", "eac3", "mpeg4", "mpeg2", "mpeg1", "klv"]),
     )
     for name in names
 ]

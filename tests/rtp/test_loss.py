@@ -59,6 +59,10 @@ def ac3(number: int, size: int) -> tuple[bytes, ...]:
     return (bytes.fromhex("0b770000084043e1") + body(number, 248),)  # 64 kbit/s at 48 kHz: 256 bytes
 
 
+def eac3(number: int, size: int) -> tuple[bytes, ...]:
+    return (bytes.fromhex("0b77007f3480") + body(number, 250),)  # 64 kbit/s at 48 kHz: 256 bytes
+
+
 @dataclass(frozen=True)
 class Case:
     media_type: str
@@ -97,6 +101,7 @@ CASES = [
     Case("audio", 96, "opus", 48_000, "", one("fc", "fc"), 2000),
     Case("audio", 14, "MPA", 90_000, "", mpeg_audio),
     Case("audio", 96, "AC3", 48_000, "", ac3),
+    Case("audio", 96, "EAC3", 48_000, "", eac3),
     Case("application", 96, "SMPTE336M", 90_000, "", one("060e2b34", "060e2b34")),
 ]
 

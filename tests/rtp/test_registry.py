@@ -11,6 +11,7 @@ from polycast.errors import RemoteProtocolError
 from polycast.media.codec import (
     AC3,
     AV1,
+    EAC3,
     FLAC,
     G711,
     G722,
@@ -84,6 +85,7 @@ CASES: list[tuple[Description, Codec, int]] = [
     (("audio", 96, "multiopus", 48_000, 6, ""), Opus(channels=6), 48_000),
     (("audio", 14, "", None, None, ""), MPEGAudio(), 90_000),
     (("audio", 96, "AC3", 44_100, None, ""), AC3(sample_rate=44_100, channels=6), 44_100),
+    (("audio", 96, "eac3", 48_000, 8, ""), EAC3(channels=8), 48_000),
     (("audio", 0, "", None, None, ""), G711(mu_law=True), 8000),
     (("audio", 8, "", None, None, ""), G711(mu_law=False), 8000),
     (("audio", 96, "PCMA", 16_000, 2, ""), G711(mu_law=False, sample_rate=16_000, channels=2), 16_000),
@@ -162,6 +164,7 @@ def test_refused(description: Description, message: str) -> None:
         (MPEGAudio(sample_rate=44_100, channels=2), RtpFormat(14, "MPA")),
         (LPCM(24, 48_000, 2), RtpFormat(97, "L24", 48_000, 2)),
         (AC3(48_000, 2), RtpFormat(97, "AC3", 48_000, 2)),
+        (EAC3(48_000, 6), RtpFormat(97, "eac3", 48_000, 6)),
         (VP8(), RtpFormat(97, "VP8")),
         (FLAC(), None),
         (Generic(encoding="x"), None),

@@ -20,7 +20,7 @@ from polycast.rtp.payload.jpeg_header import HUFFMAN_TABLES
 from polycast.rtp.payload.registry import make_depacketizer, make_packetizer
 from polycast.rtp.repacketize import Repacketizer
 
-LARGE = [case for case in CASES if case.encoding not in ("opus", "MPA", "AC3")]
+LARGE = [case for case in CASES if case.encoding not in ("opus", "MPA", "AC3", "EAC3")]
 LARGE.append(Case("audio", 96, "MP4A-LATM", 48_000, "cpresent=0;config=400023203fc0", lambda _, size: (bytes(size),)))
 IMPOSSIBLE = [case for case in CASES if case.encoding == "opus"]
 
@@ -107,6 +107,11 @@ def ac3_frame(number: int) -> bytes:
     return bytes.fromhex("0b770000084043e1") + bytes((number,)) * 248
 
 
+def eac3_frame(number: int) -> bytes:
+    """Return a frame of 256 bytes: 64 kbit/s at 48 kHz."""
+    return bytes.fromhex("0b77007f3480") + bytes((number,)) * 250
+
+
 def aac_payload(*units: bytes) -> bytes:
     """RFC 3640 section 3.3.6: the number of bits of the headers, one header a unit, the units."""
     headers = b"".join((len(unit) << 3).to_bytes(2, "big") for unit in units)
@@ -120,6 +125,7 @@ AGGREGATES = {
     "one of AAC is too large": ([bytes(20), bytes(1500)], aac_payload(bytes(20), bytes(1500)), [1, 2], 1024),
     "MPA": ([*map(mp3_frame, range(4))], bytes(4) + b"".join(map(mp3_frame, range(4))), [3, 1], 2351),
     "AC3": ([*map(ac3_frame, range(6))], b"\0\6" + b"".join(map(ac3_frame, range(6))), [4, 2], 1536),
+    "EAC3": ([*map(eac3_frame, range(6))], b"\0\6" + b"".join(map(eac3_frame, range(6))), [4, 2], 1536),
 }
 
 

@@ -12,7 +12,7 @@ from tests.transcode.sound import TONE_HERTZ, clicks, decode, encode, find_click
 
 from polycast.api.decoding import Decoding
 from polycast.api.inbox import Arrival
-from polycast.media.codec import AC3, FLAC, G722, LPCM, AudioCodec, MPEG4Audio, MPEGAudio, Opus
+from polycast.media.codec import AC3, EAC3, FLAC, G722, LPCM, AudioCodec, MPEG4Audio, MPEGAudio, Opus
 from polycast.media.frame import Frame
 from polycast.media.track import Track
 from polycast.transcode.audio import AAC, OPUS, AudioTarget, AudioTranscoder
@@ -79,6 +79,7 @@ def assert_continuous(frames: Sequence[Frame]) -> None:
         ("libmp3lame", 44_100, 2, MPEGAudio(44_100, 2)),
         ("mp2", 48_000, 2, MPEGAudio(48_000, 2, 2)),
         ("ac3", 48_000, 2, AC3(48_000, 2)),
+        ("eac3", 48_000, 2, EAC3(48_000, 2)),
         ("flac", 48_000, 2, FLAC(sample_rate=48_000)),
         ("libopus", 48_000, 2, Opus()),
         ("libopus", 48_000, 6, Opus(6)),

@@ -67,6 +67,7 @@ SECTIONS: dict[str, tuple[str, ...]] = {
         "Opus",
         "MPEGAudio",
         "AC3",
+        "EAC3",
         "FLAC",
         "G711",
         "G722",

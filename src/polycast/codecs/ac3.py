@@ -24,8 +24,9 @@ _BIT_RATES = (32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 384
 _CHANNELS = (2, 1, 2, 3, 3, 4, 4, 5)
 """By audio coding mode (table 5.8); mode 0 is two independent channels."""
 _STEREO_MODE = 2
-_HIGHEST_BSID = 10
-"""Over this it is another format: 16 is E-AC-3. 9 and 10 are AC-3 at half and a quarter of the sample rate."""
+HIGHEST_VERSION = 10
+"""Bit stream identification. Over this it is another format: 16 is E-AC-3. 9 and 10 are AC-3 at half and a quarter of
+the sample rate."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +66,7 @@ def parse_sync_frame(data: bytes) -> SyncFrame:
     reader.skip(16)  # crc1
     rate_code, size_code = reader.read(2), reader.read(6)
     bsid, bsmod = reader.read(5), reader.read(3)
-    if rate_code == 3 or size_code >> 1 >= len(_BIT_RATES) or bsid > _HIGHEST_BSID:
+    if rate_code == 3 or size_code >> 1 >= len(_BIT_RATES) or bsid > HIGHEST_VERSION:
         raise RemoteProtocolError("an AC-3 frame has a sample rate, size or version that is not supported")
     acmod = reader.read(3)
     if acmod & 1 and acmod != 1:
@@ -132,7 +133,7 @@ def parse_configuration_record(data: bytes) -> AC3:
     reader.skip(3)
     acmod, low_frequency = reader.read(3), reader.read(1)
     reader.skip(10)
-    if rate_code == 3 or bsid > _HIGHEST_BSID:
+    if rate_code == 3 or bsid > HIGHEST_VERSION:
         raise RemoteProtocolError("a dac3 box is not valid")
     return AC3(sample_rate=_SAMPLE_RATES[rate_code] >> max(bsid - 8, 0), channels=_CHANNELS[acmod] + low_frequency)
 

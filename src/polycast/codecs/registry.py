@@ -8,6 +8,7 @@ from polycast.codecs import (
     aac,
     ac3,
     av1,
+    eac3,
     flac,
     h264,
     h265,
@@ -36,6 +37,7 @@ BITSTREAMS: Final[tuple[Bitstream[Any], ...]] = (
     opus.BITSTREAM,
     mpeg_audio.BITSTREAM,
     ac3.BITSTREAM,
+    eac3.BITSTREAM,
     flac.BITSTREAM,
     # Codecs whose frames are not parsed.
     *(Bitstream(codec) for codec in (G711, G722, G726, LPCM, Vorbis, Speex, KLV, MPEGTS, Generic)),

@@ -192,6 +192,20 @@ class AC3(AudioCodec):
 
 
 @dataclass(frozen=True, slots=True)
+class EAC3(AudioCodec):
+    """E-AC-3, also called Dolby Digital Plus (ATSC A/52 annex E, RFC 4598)."""
+
+    name: ClassVar[str] = "EAC3"
+    ffmpeg_name: ClassVar[str] = "eac3"
+    sample_rate: int = 48_000
+    channels: int = 2
+
+    @property
+    def clock_rate(self) -> int:
+        return self.sample_rate
+
+
+@dataclass(frozen=True, slots=True)
 class FLAC(AudioCodec):
     """FLAC (RFC 9639). There is no RTP payload format in use; carried by RTMP, HLS and files."""
 
@@ -299,6 +313,8 @@ class KLV(Codec):
     name: ClassVar[str] = "KLV"
     kind: ClassVar[Kind] = Kind.DATA
     ffmpeg_name: ClassVar[str] = "klv"
+    synchronous: bool = False
+    """Whether MPEG-TS carries it with exact times (MISB ST 1402), as it did where it came from."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -348,6 +364,7 @@ COMMON_NAMES: Final[Mapping[str, str]] = {
     "MPEG2Video": "MPEG-2 video",
     "JPEG": "MJPEG",
     "AC3": "AC-3",
+    "EAC3": "E-AC-3",
     "MPEGTS": "MPEG-TS",
 }
 """The display name of a codec, by its name in the API, where the two differ. The web pages have a copy."""

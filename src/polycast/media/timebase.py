@@ -80,22 +80,23 @@ class TimestampExtender:
     The first value is returned as it is, or as the nearest one to ``near``.
     """
 
-    __slots__ = ("_half", "_last", "_range")
+    __slots__ = ("_half", "_range", "last")
 
     def __init__(self, bits: int = 32, near: int | None = None) -> None:
         self._range = 1 << bits
         self._half = 1 << (bits - 1)
-        self._last = near
+        self.last = near
+        """The last value; None before the first one."""
 
     def extend(self, value: int) -> int:
         """Return ``value`` (``bits`` wide) as an unwrapped integer."""
-        last = self._last
+        last = self.last
         if last is None:
-            self._last = value
+            self.last = value
             return value
         difference = (value - last) % self._range
         if difference >= self._half:
             difference -= self._range
         extended = last + difference
-        self._last = extended
+        self.last = extended
         return extended

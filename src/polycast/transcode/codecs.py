@@ -10,6 +10,7 @@ from polycast.codecs import av1, h264, h265, nal, opus
 from polycast.media.codec import (
     AC3,
     AV1,
+    EAC3,
     FLAC,
     G711,
     G722,
@@ -176,6 +177,7 @@ _ROWS: Final[tuple[TranscodableCodec[Any], ...]] = (
     ),
     TranscodableCodec(codec_type=MPEGAudio, decoder=lambda codec: "mp3"),
     TranscodableCodec(codec_type=AC3, decoder=lambda codec: "ac3"),
+    TranscodableCodec(codec_type=EAC3, decoder=lambda codec: "eac3"),
     TranscodableCodec(codec_type=FLAC, decoder=lambda codec: "flac", extradata=lambda codec: codec.stream_info),
     TranscodableCodec(
         codec_type=G711,

@@ -19,7 +19,7 @@ import pytest
 
 from polycast.codecs import aac, av1, flac, h264, h265, nal, vp9
 from polycast.codecs.opus import parse_id_header
-from polycast.media.codec import AC3, VP9, Codec, MPEGAudio, Opus
+from polycast.media.codec import AC3, EAC3, VP9, Codec, MPEGAudio, Opus
 from polycast.media.frame import Frame
 from polycast.media.track import Track
 
@@ -36,6 +36,7 @@ AUDIO = {
     "opus": ("libopus", "ogg"),
     "mp3": ("libmp3lame", "mp3", "-write_xing", "0", "-id3v2_version", "0"),
     "ac3": ("ac3", "ac3"),
+    "eac3": ("eac3", "eac3"),
     "flac": ("flac", "mp4", "-strict", "-2"),
 }
 
@@ -123,6 +124,8 @@ def _codec(stream: Any, extradata: bytes) -> Codec:
         return MPEGAudio(context.sample_rate, context.channels)
     if name == "ac3":
         return AC3(context.sample_rate, context.channels)
+    if name == "eac3":
+        return EAC3(context.sample_rate, context.channels)
     assert name == "flac", name
     return flac.parse_stream_info(extradata[-34:])
 
@@ -192,6 +195,7 @@ def read_packets(path: Path, codecs: Sequence[Codec], **options: str) -> list[li
 _NAMES = {"H264": "h264", "H265": "hevc", "AV1": "av1", "VP9": "vp9", "MPEG4Audio": "aac", "Opus": "opus"} | {
     "MPEG2Audio": "mp3",
     "AC3": "ac3",
+    "EAC3": "eac3",
     "FLAC": "flac",
 }
 

@@ -23,6 +23,7 @@ CASES = [
         ("h264", "opus"),
         ("h264", "mp3"),
         ("h264b", "ac3"),
+        ("h264b", "eac3"),
         ("h265", "aac"),
         (None, "aac"),
         (None, "opus"),

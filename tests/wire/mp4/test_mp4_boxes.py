@@ -7,7 +7,7 @@ from tests.wire.hls.streams import AUDIO, OPUS, VIDEO
 
 from polycast.codecs import h264
 from polycast.errors import LocalProtocolError, RemoteProtocolError
-from polycast.media.codec import AC3, AV1, FLAC, H264, H265, VP8, VP9, Codec, MPEG4Audio, MPEGAudio
+from polycast.media.codec import AC3, AV1, EAC3, FLAC, H264, H265, VP8, VP9, Codec, MPEG4Audio, MPEGAudio
 from polycast.wire.mp4 import boxes
 from polycast.wire.mp4.boxes import Box, box, find, full_box, iterate, read_header
 from polycast.wire.mp4.fragment import SampleRun, build_fragment
@@ -97,6 +97,7 @@ KNOWN: list[tuple[Codec, bytes]] = [
     (OPUS, b"dOps\x00\x02\x01\x38\x00\x00\xbb\x80\x00\x00\x00"),
     (AC3(48_000, 6), b"dac3\x10\x3d\xe0"),
     (AC3(44_100, 2), b"dac3\x50\x11\x40"),
+    (EAC3(48_000, 2), b"dec3\x06\x00\x20\x04\x00"),
     (VP9(profile=0, width=640, height=480), b"\x00\x00\x00\x14vpcC\x01\x00\x00\x00\x00"),
 ]
 
@@ -121,6 +122,7 @@ def test_configurations_byte_by_byte(codec: Codec, expected: bytes) -> None:
         FLAC(),
         AC3(48_000, 9),
         AC3(22_050, 2),
+        EAC3(48_000, 9),
         VP9(width=70_000, height=2),
     ],
 )

@@ -27,7 +27,7 @@ from polycast.wire.mpegts.psi import ElementaryStream, ProgramMap, build_program
 SINGLE = Frame((VIDEO.sps, VIDEO.pps, b"\x65\x88" + b"U" * 1000), 90_000, 90_000, key=True)
 """A key frame that nothing follows."""
 
-PAIRS = [("h264", "aac"), ("h264b", "opus"), ("h265", "mp3"), ("h264", "ac3")]
+PAIRS = [("h264", "aac"), ("h264b", "opus"), ("h265", "mp3"), ("h264", "ac3"), ("h264", "eac3")]
 
 
 def written_by_ffmpeg(pair: tuple[str, str], folder: Path) -> Path:

@@ -11,7 +11,7 @@ from tests.wire.hls.samples import interleave, sample
 from tests.wire.hls.streams import AUDIO, PPS, SPS, VIDEO, track
 
 from polycast.errors import LocalProtocolError, RemoteProtocolError
-from polycast.media.codec import AC3, AV1, H265, VP8, MPEGAudio, Opus
+from polycast.media.codec import AC3, AV1, EAC3, H265, KLV, VP8, MPEGAudio, Opus
 from polycast.media.frame import Frame
 from polycast.media.timebase import rescale
 from polycast.media.track import Track
@@ -149,6 +149,13 @@ def test_opus_and_ac3_are_announced_by_descriptors() -> None:
     assert b"\x81\xe1\x01\xf0\x0c\x05\x04AC-3\x0a\x04deu\x00" in tables
 
 
+def test_e_ac3_and_klv_are_announced_as_ffmpeg_does_it() -> None:
+    tables = Muxer([track(0, EAC3()), Track(1, KLV()), Track(2, KLV(synchronous=True))]).tables()
+    assert b"\x87\xe1\x00\xf0\x06\x05\x04EAC3" in tables
+    assert b"\x06\xe1\x01\xf0\x06\x05\x04KLVA" in tables
+    assert b"\x15\xe1\x02\xf0\x16\x26\x09\x01\x00\xffKLVA\x00\x0f\x27\x09" in tables
+
+
 @pytest.mark.parametrize(("rate", "stream_type"), [(48_000, 3), (44_100, 3), (24_000, 4), (0, 3)])
 def test_stream_types_of_mpeg_audio(rate: int, stream_type: int) -> None:
     tables = Muxer([Track(0, MPEGAudio(rate, 2))]).tables()
@@ -165,7 +172,7 @@ def test_what_cannot_be_carried() -> None:
 
 
 @pytest.mark.interop
-@pytest.mark.parametrize("audio", ["aac", "opus", "mp3", "ac3"])
+@pytest.mark.parametrize("audio", ["aac", "opus", "mp3", "ac3", "eac3"])
 @pytest.mark.parametrize("video", ["h264b", "h265"])
 def test_ffmpeg_finds_nothing_wrong(video: str, audio: str, tmp_path: Path) -> None:
     samples = [sample(video), sample(audio)]

@@ -22,7 +22,7 @@ from tests.wire.rtmp.support import (
 )
 
 from polycast.errors import RemoteProtocolError
-from polycast.media.codec import AC3, FLAC, G711, H264, LPCM, VP8, VP9, Codec, MPEG4Audio, MPEGAudio, Opus, Speex
+from polycast.media.codec import AC3, EAC3, FLAC, G711, H264, LPCM, VP8, VP9, Codec, MPEG4Audio, MPEGAudio, Opus, Speex
 from polycast.wire.rtmp import demuxer as demuxer_module
 from polycast.wire.rtmp.demuxer import Demuxer
 from polycast.wire.rtmp.events import Event, FrameReceived, TrackChanged, TrackIgnored, TracksKnown
@@ -323,6 +323,7 @@ def test_adts_in_audio_messages() -> None:
 
 MP3 = bytes.fromhex("fffb9064") + bytes(413)  # 128 kbit/s, 44.1 kHz: 417 bytes
 AC3_FRAME = bytes.fromhex("0b7700000c4043e1") + bytes(384 - 8)  # 96 kbit/s, 48 kHz, stereo
+EAC3_FRAME = bytes.fromhex("0b77007f3480") + bytes(250)
 STREAM_INFO = bytes.fromhex("100010000000000000000ac442f000000000" + "00" * 16)
 FLAC_FRAME = bytes.fromhex("fff8c91800") + bytes(20)
 VP8_KEY = bytes.fromhex("5000009d012a80026801") + bytes(10)
@@ -331,6 +332,7 @@ AUDIO_CODECS: list[tuple[list[bytes], Codec, list[tuple[int, int | None]]]] = [
     ([b"\x2f" + MP3 + MP3], MPEGAudio(44_100, 2, 3), [(0, 2351), (2351, 2351)]),
     ([b"\x91.mp3" + MP3], MPEGAudio(44_100, 2, 3), [(0, 2351)]),
     ([b"\x91ac-3" + AC3_FRAME + AC3_FRAME], AC3(48_000, 2), [(0, 1536), (1536, 1536)]),
+    ([b"\x91ec-3" + EAC3_FRAME + EAC3_FRAME], EAC3(48_000, 2), [(0, 1536), (1536, 1536)]),
     ([b"\x90Opus" + b"OpusHead\x01\x01\x38\x01\x80\xbb\x00\x00\x00\x00\x00", b"\x91Opus\xfc\xff"], Opus(1), [(0, 960)]),
     ([b"\x90Opus", b"\x91Opus\xfc\xff"], Opus(2), [(0, 960)]),
     (

@@ -250,6 +250,7 @@ STREAMS = [
     ("h265-opus", "current", (*X265, "-bf", "2", "-c:a", "libopus", "-ar", "48000"), "H265 Opus"),
     ("av1-flac", "current", (*AV1, "-c:a", "flac"), "AV1 FLAC"),
     ("vp9-ac3", "current", (*VP9, "-c:a", "ac3"), "VP9 AC3"),
+    ("vp9-eac3", "current", (*VP9, "-c:a", "eac3"), "VP9 EAC3"),
 ]
 
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from polycast.errors import RemoteProtocolError
-from polycast.media.codec import AV1, G711, H264, H265, LPCM, VP8, VP9, MPEG4Audio, MPEGAudio, Opus, Speex
+from polycast.media.codec import AV1, EAC3, G711, H264, H265, LPCM, VP8, VP9, MPEG4Audio, MPEGAudio, Opus, Speex
 from polycast.wire.rtmp.flv import Part, PartType, parse_audio, parse_video
 
 CONFIGURATION, FRAME, END = PartType.CONFIGURATION, PartType.FRAME, PartType.END
@@ -77,7 +77,8 @@ AUDIO: dict[str, tuple[str, list[tuple[Any, ...]]]] = {
     "enhanced Opus frame": ("91" + four("Opus") + "fc", [(FRAME, Opus, 0, 0, 0, b"\xfc")]),
     "enhanced AAC": ("91" + four("mp4a") + "21", [(FRAME, MPEG4Audio, 0, 0, 0, b"\x21")]),
     "enhanced MP3": ("91" + four(".mp3") + "ff", [(FRAME, MPEGAudio, 0, 0, 0, b"\xff")]),
-    "enhanced E-AC-3 is not carried": ("91" + four("ec-3") + "0b", [(FRAME, None, 0, 0, 0, b"\x0b")]),
+    "enhanced E-AC-3": ("91" + four("ec-3") + "0b", [(FRAME, EAC3, 0, 0, 0, b"\x0b")]),
+    "enhanced unknown codec": ("91" + four("dtsc") + "0b", [(FRAME, None, 0, 0, 0, b"\x0b")]),
     "channels": ("94" + four("Opus") + "0106", [(PartType.CHANNELS, Opus, 0, 0, 0, b"\x01\x06")]),
     "end": ("92" + four("Opus"), [(END, Opus, 0, 0, 0, b"")]),
     "nanoseconds": ("970200000101" + four("Opus") + "fc", [(FRAME, Opus, 0, 0, 1, b"\xfc")]),
@@ -132,7 +133,7 @@ def test_an_unknown_codec_is_named() -> None:
     assert [part.codec_name for part in parse_video(bytes.fromhex("18ff"))] == ["number 8"]
     assert [part.codec_name for part in parse_audio(bytes.fromhex("5fff"))] == ["Nellymoser"]
     assert [part.codec_name for part in parse_video(bytes.fromhex("910a1b4120ff"))] == [r"'\n\x1bA '"]
-    assert [part.codec_name for part in parse_audio(bytes.fromhex("91" + four("ec-3") + "01"))] == ["ec-3"]
+    assert [part.codec_name for part in parse_audio(bytes.fromhex("91" + four("dtsc") + "01"))] == ["dtsc"]
 
 
 @given(st.binary(max_size=60))

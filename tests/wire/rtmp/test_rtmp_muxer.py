@@ -24,6 +24,7 @@ from polycast.errors import LocalProtocolError
 from polycast.media.codec import (
     AC3,
     AV1,
+    EAC3,
     FLAC,
     G711,
     H264,
@@ -51,6 +52,7 @@ VP8_KEY = bytes.fromhex("5000009d012a80026801") + bytes(10)
 VP9_KEY = bytes.fromhex("824983420027f0167000") + bytes(20)
 MP3 = bytes.fromhex("fffb9064") + bytes(413)
 AC3_FRAME = bytes.fromhex("0b7700000c4043e1") + bytes(384 - 8)
+EAC3_FRAME = bytes.fromhex("0b77007f3480") + bytes(250)
 STREAM_INFO = bytes.fromhex("100010000000000000000ac442f000000000" + "00" * 16)
 FLAC_FRAME = bytes.fromhex("fff8c91800") + bytes(20)
 
@@ -119,6 +121,7 @@ ENHANCED: list[tuple[Codec, bytes, bytes, bytes | None]] = [
     (Opus(2), b"\xfc\xff", b"\x91Opus", b"\x90OpusOpusHead"),
     (FLAC(STREAM_INFO, 44_100, 2), FLAC_FRAME, b"\x91fLaC", b"\x90fLaCfLaC\x80\x00\x00\x22" + STREAM_INFO),
     (AC3(48_000, 2), AC3_FRAME, b"\x91ac-3", None),
+    (EAC3(48_000, 2), EAC3_FRAME, b"\x91ec-3", None),
     (MPEGAudio(44_100, 2), MP3, b"\x2f", None),
     (G711(True), b"\xff" * 8, b"\x82", None),
     (G711(False, channels=2), b"\xd5" * 8, b"\x73", None),

@@ -8,7 +8,7 @@ from typing import Any, Final
 from polycast.codecs import h264_parameter_sets, h265_parameter_sets
 from polycast.control.v3.items import TrackFields
 from polycast.errors import RemoteProtocolError
-from polycast.media.codec import AC3, G711, H264, H265, LPCM, VP9, Codec, MPEG4Audio, Opus
+from polycast.media.codec import AC3, EAC3, G711, H264, H265, LPCM, VP9, Codec, MPEG4Audio, Opus
 
 LABELS: Final[Mapping[str, str]] = {
     "AV1": "AV1",
@@ -25,6 +25,7 @@ LABELS: Final[Mapping[str, str]] = {
     "MPEG4Audio": "MPEG-4 Audio",
     "MPEG2Audio": "MPEG-1/2 Audio",
     "AC3": "AC3",
+    "EAC3": "EAC3",
     "Speex": "Speex",
     "G726": "G726",
     "G722": "G722",
@@ -108,6 +109,7 @@ _PROPERTIES: Final[Mapping[type[Codec], Callable[[Any], dict[str, Any]]]] = {
     Opus: lambda codec: {"channelCount": codec.channels},
     MPEG4Audio: lambda codec: {"sampleRate": codec.sample_rate, "channelCount": codec.channels},
     AC3: lambda codec: {"sampleRate": codec.sample_rate, "channelCount": codec.channels},
+    EAC3: lambda codec: {"sampleRate": codec.sample_rate, "channelCount": codec.channels},
     G711: lambda codec: {"muLaw": codec.mu_law, "sampleRate": codec.sample_rate, "channelCount": codec.channels},
     LPCM: lambda codec: {
         "bitDepth": codec.bit_depth,

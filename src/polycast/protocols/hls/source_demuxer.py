@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final, Protocol
 
+from polycast.codecs import ac3
 from polycast.errors import RemoteProtocolError
 from polycast.media.frame import Frame
 from polycast.media.track import Track
@@ -197,7 +198,8 @@ def _size_of_tags(data: bytes) -> int:
 
 def _stream_type_of(payload: bytes) -> int:
     if payload[:2] == b"\x0b\x77":
-        return ts.STREAM_TYPE_AC3
+        is_enhanced = len(payload) > 5 and payload[5] >> 3 > ac3.HIGHEST_VERSION
+        return ts.STREAM_TYPE_EAC3 if is_enhanced else ts.STREAM_TYPE_AC3
     if len(payload) < 2 or payload[0] != 0xFF or payload[1] & 0xE0 != 0xE0:
         raise RemoteProtocolError("it is neither MPEG-TS nor MP4 nor packed audio")
     # Layer 0 is reserved in MPEG audio and fixed in ADTS (ISO/IEC 14496-3 section 1.A.2.2.1).

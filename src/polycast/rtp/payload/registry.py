@@ -12,6 +12,7 @@ from polycast.rtp.header import MAXIMUM_PAYLOAD_SIZE
 from polycast.rtp.payload import (
     ac3,
     av1,
+    eac3,
     g711,
     g722,
     g726,
@@ -57,6 +58,7 @@ PAYLOADS: Final[tuple[RtpPayload[Any], ...]] = (
     opus.PAYLOAD,
     mpeg_audio.PAYLOAD,
     ac3.PAYLOAD,
+    eac3.PAYLOAD,
     g711.PAYLOAD,
     g722.PAYLOAD,
     g726.PAYLOAD,

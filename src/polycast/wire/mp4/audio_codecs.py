@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from polycast.codecs import aac, ac3, flac, opus
+from polycast.codecs import aac, ac3, eac3, flac, opus
 from polycast.errors import LocalProtocolError, RemoteProtocolError
-from polycast.media.codec import AC3, FLAC, MPEG4Audio, MPEGAudio, Opus
+from polycast.media.codec import AC3, EAC3, FLAC, MPEG4Audio, MPEGAudio, Opus
 from polycast.wire.mp4.boxes import box, full_box
 from polycast.wire.mp4.descriptors import build_elementary_stream, read_decoder_specific, read_elementary_stream
 from polycast.wire.mp4.mapping import CodecMapping, Described, EntryFields, read_audio
@@ -113,4 +113,12 @@ _AC3: Final = CodecMapping(
     parse=lambda content, fields: Described(ac3.parse_configuration_record(content), read_audio),
 )
 
-AUDIO_MAPPINGS: Final[tuple[CodecMapping[Any], ...]] = (_AAC, _MPEG_AUDIO, _OPUS, _FLAC, _AC3)
+_EAC3: Final = CodecMapping(
+    codec_type=EAC3,
+    entries=(b"ec-3",),
+    box=b"dec3",
+    build=lambda codec: box(b"dec3", eac3.build_configuration_record(codec)),
+    parse=lambda content, fields: Described(eac3.parse_configuration_record(content, fields.sample_rate), read_audio),
+)
+
+AUDIO_MAPPINGS: Final[tuple[CodecMapping[Any], ...]] = (_AAC, _MPEG_AUDIO, _OPUS, _FLAC, _AC3, _EAC3)

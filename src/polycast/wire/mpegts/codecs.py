@@ -12,6 +12,7 @@ from polycast.errors import ProtocolError
 from polycast.media.codec import (
     AC3,
     AV1,
+    EAC3,
     FLAC,
     G711,
     G722,
@@ -41,6 +42,7 @@ from polycast.wire.mpegts.elementary import (
     AacParser,
     Ac3Parser,
     ElementaryParser,
+    EnhancedAc3Parser,
     H264Parser,
     H265Parser,
     KlvParser,
@@ -49,7 +51,9 @@ from polycast.wire.mpegts.elementary import (
     MPEG4VideoParser,
     MpegAudioParser,
     OpusParser,
+    SynchronousKlvParser,
 )  # fmt: skip
+from polycast.wire.mpegts.metadata import build_metadata_cells
 from polycast.wire.mpegts.psi import ElementaryStream, iterate_descriptors
 
 AnyCodec = TypeVar("AnyCodec", bound=Codec)
@@ -110,7 +114,7 @@ class CodecMapping(Generic[AnyCodec]):
     """Stream types that are read."""
     stream_type: Callable[[AnyCodec], int]
     """The stream type that is written."""
-    stream_id: int
+    stream_id: Callable[[AnyCodec], int]
     """Of its PES packets."""
     registration: bytes = b""
     """Format identifier of the registration descriptor of streams with private data."""
@@ -124,6 +128,18 @@ class CodecMapping(Generic[AnyCodec]):
     """Why a variant of the codec cannot be carried."""
 
 
+def _video(codec: Codec) -> int:
+    return ts.STREAM_ID_VIDEO
+
+
+def _audio(codec: Codec) -> int:
+    return ts.STREAM_ID_AUDIO
+
+
+def _private(codec: Codec) -> int:
+    return ts.STREAM_ID_PRIVATE_1
+
+
 def _registration(identifier: bytes) -> bytes:
     return bytes((ts.DESCRIPTOR_REGISTRATION, len(identifier))) + identifier
 
@@ -132,7 +148,7 @@ _H264: Final = CodecMapping(
     codec_type=H264,
     stream_types=(ts.STREAM_TYPE_H264,),
     stream_type=lambda codec: ts.STREAM_TYPE_H264,
-    stream_id=ts.STREAM_ID_VIDEO,
+    stream_id=_video,
     payload=_h264_payload,
     parser=lambda stream: H264Parser(H264()),
 )
@@ -140,7 +156,7 @@ _H265: Final = CodecMapping(
     codec_type=H265,
     stream_types=(ts.STREAM_TYPE_H265,),
     stream_type=lambda codec: ts.STREAM_TYPE_H265,
-    stream_id=ts.STREAM_ID_VIDEO,
+    stream_id=_video,
     payload=_h265_payload,
     parser=lambda stream: H265Parser(H265()),
 )
@@ -148,14 +164,14 @@ _MPEG4_VIDEO: Final = CodecMapping(
     codec_type=MPEG4Video,
     stream_types=(ts.STREAM_TYPE_MPEG4_VIDEO,),
     stream_type=lambda codec: ts.STREAM_TYPE_MPEG4_VIDEO,
-    stream_id=ts.STREAM_ID_VIDEO,
+    stream_id=_video,
     parser=lambda stream: MPEG4VideoParser(MPEG4Video()),
 )
 _MPEG2_VIDEO: Final = CodecMapping(
     codec_type=MPEG2Video,
     stream_types=(ts.STREAM_TYPE_MPEG2_VIDEO, ts.STREAM_TYPE_MPEG1_VIDEO),
     stream_type=lambda codec: ts.STREAM_TYPE_MPEG2_VIDEO,
-    stream_id=ts.STREAM_ID_VIDEO,
+    stream_id=_video,
     parser=lambda stream: MPEG2VideoParser(MPEG2Video()),
 )
 
@@ -174,7 +190,7 @@ _AAC: Final = CodecMapping(
     codec_type=MPEG4Audio,
     stream_types=(ts.STREAM_TYPE_AAC_ADTS,),
     stream_type=lambda codec: ts.STREAM_TYPE_AAC_ADTS,
-    stream_id=ts.STREAM_ID_AUDIO,
+    stream_id=_audio,
     payload=_aac_payload,
     parser=lambda stream: AacParser(MPEG4Audio()),
     obstacle=_adts_obstacle,
@@ -190,17 +206,27 @@ _MPEG_AUDIO: Final = CodecMapping(
     codec_type=MPEGAudio,
     stream_types=(ts.STREAM_TYPE_MPEG1_AUDIO, ts.STREAM_TYPE_MPEG2_AUDIO),
     stream_type=_mpeg_audio_type,
-    stream_id=ts.STREAM_ID_AUDIO,
+    stream_id=_audio,
     parser=lambda stream: MpegAudioParser(MPEGAudio()),
 )
 _AC3: Final = CodecMapping(
     codec_type=AC3,
     stream_types=(ts.STREAM_TYPE_AC3,),
     stream_type=lambda codec: ts.STREAM_TYPE_AC3,
-    stream_id=ts.STREAM_ID_PRIVATE_1,
+    stream_id=_private,
     registration=b"AC-3",
     descriptors=lambda codec: _registration(b"AC-3"),
     parser=lambda stream: Ac3Parser(AC3()),
+)
+
+_EAC3: Final = CodecMapping(
+    codec_type=EAC3,
+    stream_types=(ts.STREAM_TYPE_EAC3,),
+    stream_type=lambda codec: ts.STREAM_TYPE_EAC3,
+    stream_id=_private,
+    registration=b"EAC3",
+    descriptors=lambda codec: _registration(b"EAC3"),
+    parser=lambda stream: EnhancedAc3Parser(EAC3()),
 )
 
 
@@ -222,25 +248,50 @@ _OPUS: Final = CodecMapping(
     codec_type=Opus,
     stream_types=(),
     stream_type=lambda codec: ts.STREAM_TYPE_PRIVATE,
-    stream_id=ts.STREAM_ID_PRIVATE_1,
+    stream_id=_private,
     registration=b"Opus",
     descriptors=_opus_descriptors,
     payload=_opus_payload,
     parser=_opus_parser,
 )
 
+_KLVA: Final = b"KLVA"
+# Any application; the format is named by four letters; no decoder configuration (ISO/IEC 13818-1 section 2.6.60).
+_METADATA: Final = b"\x01\x00\xff" + _KLVA + b"\x00\x0f"
+_METADATA_BUFFERS: Final = 3 * b"\xc0\x00\x00"
+"""No limits (section 2.6.62)."""
+
+
+def _klv_descriptors(codec: KLV) -> bytes:
+    if not codec.synchronous:
+        return _registration(_KLVA)
+    described = ((ts.DESCRIPTOR_METADATA, _METADATA), (ts.DESCRIPTOR_METADATA_STD, _METADATA_BUFFERS))
+    return b"".join(bytes((tag, len(body))) + body for tag, body in described)
+
+
+def _klv_payload(codec: KLV, frame: Frame) -> bytes:
+    return build_metadata_cells(frame.units[0]) if codec.synchronous else frame.units[0]
+
+
+def _klv_parser(stream: ElementaryStream) -> ElementaryParser:
+    if stream.stream_type == ts.STREAM_TYPE_METADATA:
+        return SynchronousKlvParser(KLV(synchronous=True))
+    return KlvParser(KLV())
+
+
 _KLV: Final = CodecMapping(
     codec_type=KLV,
     stream_types=(),
-    stream_type=lambda codec: ts.STREAM_TYPE_PRIVATE,
-    stream_id=ts.STREAM_ID_PRIVATE_1,
-    registration=b"KLVA",  # asynchronous (SMPTE RP 217)
-    descriptors=lambda codec: _registration(b"KLVA"),
-    parser=lambda stream: KlvParser(KLV()),
+    stream_type=lambda codec: ts.STREAM_TYPE_METADATA if codec.synchronous else ts.STREAM_TYPE_PRIVATE,
+    stream_id=lambda codec: ts.STREAM_ID_METADATA if codec.synchronous else ts.STREAM_ID_PRIVATE_1,
+    registration=_KLVA,  # SMPTE RP 217, and MISB ST 1402 if it is synchronous
+    descriptors=_klv_descriptors,
+    payload=_klv_payload,
+    parser=_klv_parser,
 )
 
 MAPPINGS: Final[tuple[CodecMapping[Any], ...]] = (
-    _H264, _H265, _MPEG4_VIDEO, _MPEG2_VIDEO, _AAC, _OPUS, _MPEG_AUDIO, _AC3, _KLV,
+    _H264, _H265, _MPEG4_VIDEO, _MPEG2_VIDEO, _AAC, _OPUS, _MPEG_AUDIO, _AC3, _EAC3, _KLV,
 )  # fmt: skip
 
 CODECS: Final = CodecTable[CodecMapping[Any]](
@@ -261,7 +312,7 @@ def make_parser(stream: ElementaryStream) -> ElementaryParser | None:
     if stream.stream_type == ts.STREAM_TYPE_AAC_LATM:  # it is written as ADTS
         return LatmParser(MPEG4Audio())
     mapping = _BY_STREAM_TYPE.get(stream.stream_type)
-    if stream.stream_type == ts.STREAM_TYPE_PRIVATE:
+    if stream.stream_type in (ts.STREAM_TYPE_PRIVATE, ts.STREAM_TYPE_METADATA):
         mapping = _BY_REGISTRATION.get(_registration_of(stream))
     return mapping.parser(stream) if mapping is not None else None
 
@@ -273,4 +324,8 @@ def _registration_of(stream: ElementaryStream) -> bytes:
             registration = body[:4]
         elif tag == ts.DESCRIPTOR_DVB_AC3:
             registration = b"AC-3"
+        elif tag == ts.DESCRIPTOR_DVB_EAC3:
+            registration = b"EAC3"
+        elif tag == ts.DESCRIPTOR_METADATA and _KLVA in body:
+            registration = _KLVA
     return registration

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from polycast.codecs.nal import MAXIMUM_FRAME_SIZE
 from polycast.errors import ProtocolError
+from polycast.media.codec import Kind
 from polycast.media.frame import Frame
 from polycast.media.timebase import TimestampExtender
 from polycast.media.track import Track
@@ -266,6 +267,8 @@ class Demuxer:
             self.counters.broken += 1
             return
         pts, dts = self._extend(header)
+        if pts is None and stream.parser.codec.kind is Kind.DATA:  # asynchronous: it belongs to what is around it
+            pts = dts = self._extender.last
         try:
             frames = stream.parser.parse(data[header.payload : end], pts, dts)
         except ProtocolError:

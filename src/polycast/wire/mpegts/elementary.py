@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
-from polycast.codecs import aac, ac3, h264, h265, latm, mpeg2_video, mpeg4_video, mpeg_audio, nal, opus
+from polycast.codecs import aac, ac3, eac3, h264, h265, latm, mpeg2_video, mpeg4_video, mpeg_audio, nal, opus
 from polycast.errors import RemoteProtocolError
-from polycast.media.codec import AC3, H264, H265, KLV, Codec, MPEG4Audio, MPEG4Video, MPEGAudio, Opus
+from polycast.media.codec import AC3, EAC3, H264, H265, KLV, Codec, MPEG4Audio, MPEG4Video, MPEGAudio, Opus
 from polycast.media.frame import Frame
 from polycast.media.timebase import rescale_nearest
 from polycast.wire.mpegts import constants as ts
+from polycast.wire.mpegts.metadata import MetadataReader
 from polycast.wire.mpegts.psi import ElementaryStream, iterate_descriptors
 
 MAXIMUM_AUDIO_FRAMES = 256
@@ -124,6 +125,20 @@ class KlvParser:
         if not payload or pts is None:
             return []
         return [Frame((payload,), pts, pts, key=True)]
+
+
+class SynchronousKlvParser:
+    """Synchronous KLV metadata: units in metadata cells (MISB ST 1402)."""
+
+    ready = True
+
+    def __init__(self, codec: KLV) -> None:
+        self.codec = codec
+        self._reader = MetadataReader()
+
+    def parse(self, payload: bytes, pts: int | None, dts: int | None) -> list[Frame]:
+        units = self._reader.read(payload)
+        return [Frame((unit,), pts, pts, key=True) for unit in units if unit] if pts is not None else []
 
 
 class _AudioFrame(NamedTuple):
@@ -273,6 +288,21 @@ class Ac3Parser(_AudioParser):
             codec = AC3(header.sample_rate, header.channels)
             self._next = None
         return _AudioFrame(0, header.frame_size, ac3.SAMPLES_PER_FRAME, codec)
+
+
+class EnhancedAc3Parser(_AudioParser):
+    """E-AC-3."""
+
+    codec: EAC3
+
+    def _read(self, data: bytes, offset: int) -> _AudioFrame | None:
+        unit = eac3.read_access_unit(data, offset)
+        if unit is None:
+            return None
+        if self.codec == unit.codec:
+            return _AudioFrame(0, unit.size, unit.samples, self.codec)
+        self._next = None
+        return _AudioFrame(0, unit.size, unit.samples, unit.codec)
 
 
 class OpusParser(_AudioParser):

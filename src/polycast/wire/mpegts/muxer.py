@@ -11,6 +11,7 @@ from polycast.media.frame import Frame
 from polycast.media.track import Track
 from polycast.wire.mpegts import constants as ts
 from polycast.wire.mpegts.codecs import CODECS, CodecMapping
+from polycast.wire.mpegts.metadata import number_cells
 from polycast.wire.mpegts.packet import PacketWriter
 from polycast.wire.mpegts.pes import build_pes_header
 from polycast.wire.mpegts.psi import ElementaryStream, ProgramMap, build_program_association, build_program_map
@@ -52,6 +53,8 @@ class Muxer:
         videos = [index for index, track in enumerate(tracks) if track.codec.kind is Kind.VIDEO]
         self._pcr_index = videos[0] if videos else 0
         self._last_pcr: int | None = None
+        self._cells = dict.fromkeys(range(len(tracks)), 0)
+        """The number of the next metadata cell of each track."""
         self._build_tables()
 
     def _build_tables(self) -> None:
@@ -82,8 +85,11 @@ class Muxer:
     def write_frame(self, index: int, frame: Frame, pts: int, dts: int) -> bytes:
         """Return the packets of one frame of the track at ``index``; ``pts`` and ``dts`` in ticks of 90 kHz."""
         mapping = self._mappings[index]
-        payload = mapping.payload(self._tracks[index].codec, frame)
-        header = build_pes_header(mapping.stream_id, len(payload), pts + DECODER_DELAY, dts + DECODER_DELAY)
+        codec = self._tracks[index].codec
+        payload, stream_id = mapping.payload(codec, frame), mapping.stream_id(codec)
+        if stream_id == ts.STREAM_ID_METADATA:
+            payload, self._cells[index] = number_cells(payload, self._cells[index])
+        header = build_pes_header(stream_id, len(payload), pts + DECODER_DELAY, dts + DECODER_DELAY)
         writer = self._writers[index]
         if index == self._pcr_index:
             return writer.write(header, payload, pcr=self._advance_pcr(dts), random_access=frame.key)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final
 
-from polycast.codecs import aac, ac3, flac, mpeg_audio, opus
+from polycast.codecs import aac, ac3, eac3, flac, mpeg_audio, opus
 from polycast.errors import RemoteProtocolError
-from polycast.media.codec import AC3, FLAC, G711, LPCM, MPEG4Audio, MPEGAudio, Opus, Speex
+from polycast.media.codec import AC3, EAC3, FLAC, G711, LPCM, MPEG4Audio, MPEGAudio, Opus, Speex
 from polycast.media.frame import Frame
 from polycast.media.timebase import rescale_nearest
 from polycast.wire.rtmp.identifiers import SoundFormat
@@ -119,6 +119,17 @@ def _read_ac3(body: bytes, sound: int, codec: AC3 | None) -> tuple[AC3 | None, A
 
 
 _AC3: Final = AudioMapping(codec_type=AC3, four_cc=b"ac-3", read=_read_ac3)
+
+
+def _read_eac3(body: bytes, sound: int, codec: EAC3 | None) -> tuple[EAC3 | None, AudioPieces]:
+    units = eac3.split_access_units(body)
+    if units:
+        found = units[0][1].codec
+        codec = codec if codec == found else found
+    return codec, [(data, unit.samples) for data, unit in units]
+
+
+_EAC3: Final = AudioMapping(codec_type=EAC3, four_cc=b"ec-3", read=_read_eac3)
 
 
 def _read_mpeg_audio(body: bytes, sound: int, codec: MPEGAudio | None) -> tuple[MPEGAudio | None, AudioPieces]:
@@ -240,4 +251,6 @@ _SPEEX: Final = AudioMapping(
     read=_read_speex,
 )
 
-AUDIO_MAPPINGS: Final[tuple[AudioMapping[Any], ...]] = (_AAC, _OPUS, _FLAC, _AC3, _MPEG_AUDIO, _G711, _LPCM, _SPEEX)
+AUDIO_MAPPINGS: Final[tuple[AudioMapping[Any], ...]] = (
+    _AAC, _OPUS, _FLAC, _AC3, _EAC3, _MPEG_AUDIO, _G711, _LPCM, _SPEEX,
+)  # fmt: skip

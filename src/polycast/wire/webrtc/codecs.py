@@ -11,6 +11,7 @@ from polycast.codecs import opus
 from polycast.media.codec import (
     AC3,
     AV1,
+    EAC3,
     FLAC,
     G711,
     G722,
@@ -220,7 +221,7 @@ CODECS: Final = CodecTable[CodecMapping[Any]](
     {mapping.codec_type: mapping for mapping in (*VIDEO_MAPPINGS, *AUDIO_MAPPINGS)},
     {
         "browsers do not play it in WebRTC": (
-            MPEG4Video, MPEG2Video, MJPEG, MPEG4Audio, MPEGAudio, AC3, FLAC, G726, Vorbis, Speex, KLV, MPEGTS,
+            MPEG4Video, MPEG2Video, MJPEG, MPEG4Audio, MPEGAudio, AC3, EAC3, FLAC, G726, Vorbis, Speex, KLV, MPEGTS,
             GenericCodec,
         )
     },

@@ -8,6 +8,7 @@ const CODECS = {
   MPEG2Video: "MPEG-2 video",
   JPEG: "MJPEG",
   AC3: "AC-3",
+  EAC3: "E-AC-3",
   MPEGTS: "MPEG-TS",
 };
 
