@@ -270,6 +270,51 @@ class Camera(Source):
         return Reference("testSource")
 
 
+def test_readers_that_wait_where_the_publisher_was_continue_with_it_elsewhere() -> None:
+    async def main() -> None:
+        a, b = await start(Network(13), "a", "b", publisherGrace="15s")
+        first = NumberedPublisher(a, "cam")
+        await asyncio.sleep(1)
+        viewers = [Viewer(a, "cam"), Viewer(b, "cam")]
+        await asyncio.sleep(2)
+        first.leave()
+        await asyncio.sleep(2)
+        second = NumberedPublisher(b, "cam")
+        await asyncio.sleep(2)
+        for viewer in viewers:
+            assert len(viewer.sessions) == 1
+            assert {publisher for publisher, _ in viewer.pictures[-5:]} == {second.number}
+
+    run(main())
+
+
+def test_readers_of_a_source_stay_when_it_moves() -> None:
+    async def main() -> None:
+        network = Network(14)
+        settings = {"source": "rtsp://camera/", "publisherGrace": "15s"}
+        nodes = [MediaNode(network, name) for name in "ab"]
+        cameras = []
+        for node in nodes:
+            node.hub.configure(from_mapping({"paths": {"cam": settings}}).paths)
+            path = node.hub.paths["cam"]
+            await node.start()
+            cameras.append(Camera(node, path))
+            path.attach_source(cameras[-1])
+            await asyncio.sleep(1)
+        viewers = [Viewer(node, "cam") for node in nodes]
+        await asyncio.sleep(2)
+        first, second = sorted(cameras, key=lambda camera: camera.task is None)
+        assert second.task is None
+        first.node.node.drain(is_draining=True)
+        await asyncio.sleep(3)
+        for viewer in viewers:
+            assert len(viewer.sessions) == 1
+            assert {name for name, _ in viewer.pictures[-5:]} == {ord(second.node.name)}
+        assert (first.task is None, second.task is not None) == (True, True)
+
+    run(main())
+
+
 def test_a_source_moves_when_its_node_is_drained() -> None:
     async def main() -> None:
         network = Network(12)

@@ -42,15 +42,16 @@ def nats_server() -> str:
 class Nats:
     """A NATS server that can be stopped and started again, with what it has on disk."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, network: tools.Network | None = None) -> None:
         self.program = nats_server()
         self.folder = folder
-        self.port = free_port()
+        self.network = network = network or tools.Network()
+        self.port = 4222 if network.namespace else free_port()
         self._running = contextlib.ExitStack()
 
     def start(self) -> None:
-        command = [self.program, "-a", "127.0.0.1", "-p", str(self.port), "-js", "-sd", self.folder / "nats"]
-        running = self._running.enter_context(tools.start("nats-server", command, self.folder))
+        command = [self.program, "-a", self.network.host, "-p", str(self.port), "-js", "-sd", self.folder / "nats"]
+        running = self._running.enter_context(tools.start("nats-server", command, self.folder, net=self.network))
         running.wait_until(lambda: "Server is ready" in running.errors, "ready line")
 
     def stop(self) -> None:

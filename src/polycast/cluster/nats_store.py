@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 import re
 import ssl
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final, TypeVar
 from urllib.parse import unquote
 
@@ -18,8 +18,8 @@ import nats.errors
 import nats.js.errors
 from nats.aio.client import Client
 from nats.aio.msg import Msg
-from nats.js.api import KeyValueConfig
-from nats.js.kv import KV_DEL, KV_OP, KV_PURGE, KeyValue
+from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy, KeyValueConfig
+from nats.js.kv import KV_OP, KV_PURGE, KeyValue
 
 from polycast.cluster.key_value import Conflict, StoreListener
 from polycast.cluster.registry import NodeUnreachable, RegistryAway
@@ -28,13 +28,14 @@ from polycast.errors import PolycastError
 from polycast.log import Log
 
 BUCKET: Final = "polycast_claims"
+_STREAM: Final = f"KV_{BUCKET}"
+"""The stream of the bucket, and what its subjects begin with (NATS ADR-8)."""
+_PREFIX: Final = f"$KV.{BUCKET}."
 SUBJECT: Final = "polycast"
 """Nodes send messages to ``polycast.nodes.alive`` and ``gone``, and requests to ``polycast.node.<name>.<subject>``."""
 
 ANSWER_SECONDS: Final = 2.0
 """For an answer of the server."""
-CHECK_SECONDS: Final = 0.5
-"""Between two looks at whether the connection was lost."""
 RETRY_SECONDS: Final = 1.0
 """Between two attempts to connect, or to watch."""
 PING_SECONDS: Final = 2
@@ -42,9 +43,20 @@ PING_SECONDS: Final = 2
 MARKER_SECONDS: Final = 3600.0
 """For which the server keeps the marker of a deleted key: nodes that are connected learn of it at once, others get a
 new snapshot."""
+HEARTBEAT_SECONDS: Final = 2.0
+"""Between two messages of the server that say that nothing has changed."""
+HEARTBEATS_MISSED: Final = 3
+"""After which all entries are read anew."""
+FORGET_SECONDS: Final = 300.0
+"""After which the server forgets what a client follows that is gone."""
 MINIMUM_VERSION: Final = (2, 11)
 
 _ROLLUP: Final = "Nats-Rollup"
+_MARKER: Final = "Nats-Marker-Reason"
+"""The server's own mark of a key that is gone."""
+_STATUS: Final = "Status"
+"""What nats-py calls the status of a message without content: a heartbeat."""
+_LAST: Final = "Nats-Last-Consumer"
 _EXPECTED: Final = "Nats-Expected-Last-Subject-Sequence"
 _WRONG_SEQUENCE: Final = (10071, 10164)
 """Error codes of a write whose expected revision is not the present one."""
@@ -100,17 +112,23 @@ class NatsStore:
     async def write(self, path: str, value: bytes, revision: int) -> int:
         bucket, key = self._present, key_of(path)
         sequence = self._sequence(revision)
-        if sequence:
-            written = await self._ask(bucket.update(key, value, last=sequence))
-        else:
-            written = await self._ask(bucket.create(key, value))
+        try:
+            written = await self._ask(self._publish(key, value, {_EXPECTED: str(sequence)}))
+        except Conflict:
+            if sequence:
+                raise
+            # It may be there as deleted only.
+            return self._revision(await self._ask(bucket.create(key, value)))
         return self._revision(written)
 
     async def delete(self, path: str, revision: int) -> None:
         _ = self._present
         headers = {KV_OP: KV_PURGE, _ROLLUP: "sub", _EXPECTED: str(self._sequence(revision))}
+        await self._ask(self._publish(key_of(path), b"", headers, MARKER_SECONDS))
+
+    async def _publish(self, key: str, value: bytes, headers: dict[str, str], ttl: float | None = None) -> int:
         stream = self._client.jetstream(timeout=ANSWER_SECONDS)
-        await self._ask(stream.publish(f"$KV.{BUCKET}.{key_of(path)}", b"", headers=headers, msg_ttl=MARKER_SECONDS))
+        return (await stream.publish(f"{_PREFIX}{key}", value, headers=headers, msg_ttl=ttl)).seq
 
     async def send(self, value: bytes, *, is_last: bool) -> None:
         if not self._client.is_connected:
@@ -217,34 +235,29 @@ class NatsStore:
         """Tell the listener what there is, and what changes, until the connection is lost."""
         stream = self._client.jetstream(timeout=ANSWER_SECONDS)
         bucket = await stream.create_key_value(KeyValueConfig(BUCKET, history=1, max_value_size=4096))
-        info = await stream.stream_info(f"KV_{BUCKET}")
+        info = await stream.stream_info(_STREAM)
         self._epoch = int(info.created.timestamp()) if info.created is not None else 0
         self._check_version()
-        watcher = await bucket.watchall()
+        following = Following(self._revision, self._listener, lambda: self._set_present(bucket), self._lost.set)
+        inbox = self._client.new_inbox()
+        subscription = await self._client.subscribe(inbox, cb=following.on_message)
         try:
-            await self._listen(bucket, watcher)
+            consumer = await stream.add_consumer(_STREAM, consumer_of(inbox))
+            if not consumer.num_pending:
+                following.on_nothing_pending()
+            while not self._lost.is_set() and following.is_alive():
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(HEARTBEAT_SECONDS):
+                        await self._lost.wait()
         finally:
+            following.is_over = True
             with contextlib.suppress(nats.errors.Error, OSError):
-                await watcher.stop()  # type: ignore[no-untyped-call]
+                await subscription.unsubscribe()
 
-    async def _listen(self, bucket: KeyValue, watcher: KeyValue.KeyWatcher) -> None:
-        listener = self._listener
-        told: set[str] = set()
-        while listener is not None and not self._lost.is_set():
-            try:
-                entry = await watcher.updates(timeout=CHECK_SECONDS)  # type: ignore[no-untyped-call]
-            except nats.errors.TimeoutError:
-                continue
-            if isinstance(entry, KeyValue.Entry):
-                path, is_gone = path_of(entry.key), entry.operation in (KV_DEL, KV_PURGE)
-                if self._bucket is None:
-                    (told.discard if is_gone else told.add)(path)
-                listener.on_entry(path, None if is_gone else entry.value, self._revision(entry.revision or 0))
-            elif entry is None and self._bucket is None:  # the end of what there was
-                self._bucket = bucket
-                listener.on_snapshot(frozenset(told))
-                told.clear()
-                listener.on_connection(is_connected=True)
+    def _set_present(self, bucket: KeyValue) -> None:
+        self._bucket = bucket
+        if self._listener is not None:
+            self._listener.on_connection(is_connected=True)
 
     def _check_version(self) -> None:
         version = self._client.connected_server_version
@@ -277,6 +290,89 @@ class NatsStore:
         if self._listener is not None:
             answer = await self._listener.on_request(received.subject.rpartition(".")[2], received.data)
             await received.respond(answer)
+
+
+def consumer_of(inbox: str) -> ConsumerConfig:
+    """Return what the server is to send to an address: the last entry of each path, then each change.
+
+    Without flow control, for which nats-py answers four times a second: a burst would have to wait.
+    """
+    return ConsumerConfig(
+        deliver_subject=inbox,
+        filter_subject=f"{_PREFIX}>",
+        deliver_policy=DeliverPolicy.LAST_PER_SUBJECT,
+        ack_policy=AckPolicy.NONE,
+        max_deliver=1,
+        mem_storage=True,
+        num_replicas=1,
+        idle_heartbeat=HEARTBEAT_SECONDS,
+        inactive_threshold=FORGET_SECONDS,
+    )
+
+
+class Following:
+    """Reads one subscription to all entries: first what there is, then what changes."""
+
+    def __init__(
+        self,
+        revision: Callable[[int], int],
+        listener: StoreListener | None,
+        on_complete: Callable[[], None],
+        on_gap: Callable[[], None],
+    ) -> None:
+        """``revision`` returns that of a sequence number. ``on_complete`` is called when all that there was is told,
+        ``on_gap`` when something is missing."""
+        self._revision = revision
+        self._listener = listener
+        self._on_complete = on_complete
+        self._on_gap = on_gap
+        self._told: set[str] | None = set()
+        """The paths with an entry so far; None when all are told."""
+        self._count = 0
+        """Number of messages so far, as the server counts them."""
+        self._silence = 0
+        self.is_over = False
+
+    def is_alive(self) -> bool:
+        """Whether something has come lately. Called after each interval between the server's heartbeats."""
+        self._silence += 1
+        return self._silence <= HEARTBEATS_MISSED
+
+    async def on_message(self, received: Msg) -> None:
+        """Called by the client, in order."""
+        if self.is_over or self._listener is None:
+            return
+        self._silence = 0
+        headers = received.headers or {}
+        if _STATUS in headers:
+            if headers.get(_LAST, str(self._count)) != str(self._count):
+                self._on_gap()
+            return
+        # $JS.ACK.stream.consumer.deliveries.sequence in stream.in consumer.time.pending; with a domain and an account
+        # before the stream, and more at the end, since 2.2.
+        fields = received.reply.split(".")
+        shift = 2 if len(fields) > 9 else 0
+        sequence, count, pending = (int(fields[index + shift]) for index in (5, 6, 8))
+        if count != self._count + 1:
+            self._on_gap()
+            return
+        self._count = count
+        path, is_gone = path_of(received.subject[len(_PREFIX) :]), KV_OP in headers or _MARKER in headers
+        if self._told is not None:
+            (self._told.discard if is_gone else self._told.add)(path)
+        self._listener.on_entry(path, None if is_gone else received.data, self._revision(sequence))
+        if not pending:
+            self._complete()
+
+    def on_nothing_pending(self) -> None:
+        """There were no entries."""
+        self._complete()
+
+    def _complete(self) -> None:
+        if self._told is not None and self._listener is not None:
+            told, self._told = self._told, None
+            self._listener.on_snapshot(frozenset(told))
+            self._on_complete()
 
 
 async def _close(client: Client) -> None:

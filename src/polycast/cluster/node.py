@@ -238,6 +238,16 @@ class Node(PathObserver):
                 self._stopped.add(name)
             path.yield_to_node(reason)
 
+    def _leave_to_owner(self, name: str) -> None:
+        """Another node publishes a path now: its own source here is not needed, and readers that wait continue."""
+        path = self._hub.paths.get(name)
+        if path is None or (path.publisher is not None and path.publisher is path.source):
+            return  # what delivers here is ended by `_on_lost`, once the claim is refused
+        if path.source is not None and path.on_demand is None and name not in self._stopped:
+            self._stopped.add(name)
+            path.source.stop("another node publishes the path")
+        path.follow_node()
+
     def _start_later(self) -> None:
         """Start the sources of paths that no node publishes any more; not all nodes at the same time."""
         if self._stopped:
@@ -263,6 +273,8 @@ class Node(PathObserver):
             source.on_claim(claim)
         if claim is None:
             self._start_later()
+        elif self.is_owned_elsewhere(path):
+            self._leave_to_owner(path)
 
     def on_node(self, name: str, info: NodeInfo | None) -> None:
         if info is None:

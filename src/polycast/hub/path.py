@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Sequence, Set
-from dataclasses import dataclass
 from typing import Protocol
 
 from polycast.config.path_schema import PathConfiguration
@@ -20,6 +19,7 @@ from polycast.hub.errors import (
 from polycast.hub.interlude import Interlude
 from polycast.hub.on_demand import Input, OnDemand, State
 from polycast.hub.other_workers import OtherWorkers
+from polycast.hub.path_entry import PathEntry
 from polycast.hub.publisher import Publisher, Source
 from polycast.hub.retry import Failure
 from polycast.hub.slate import Slate, SlatePlayer
@@ -28,24 +28,11 @@ from polycast.hub.stream import Reader, Stream
 from polycast.hub.substitute import Substitute
 from polycast.log import Log
 from polycast.media.track import Track, describe_tracks
-from polycast.rtp.header import PacketSizes
-from polycast.rtp.repacketize import DEFAULT_SIZES
 
 __all__ = ["OtherNodes", "Path", "PathEntry", "PathObserver", "Publisher", "Source", "notify_observers"]
 
 # Maximum number of readers that wait for one on-demand source; more are refused immediately.
 MAXIMUM_PENDING_REQUESTS = 10_000
-
-
-@dataclass(frozen=True, slots=True)
-class PathEntry:
-    """An entry of ``paths`` in the configuration."""
-
-    name: str
-    """As configured: a path name, or ``~`` and a regular expression."""
-    configuration: PathConfiguration
-    packet_sizes: PacketSizes = DEFAULT_SIZES
-    """Limits for the packets of streams that begin from now on."""
 
 
 class PathObserver:
@@ -109,6 +96,9 @@ class OtherNodes(Protocol):
     def check_publisher(self, path: Path) -> None:
         """Raise CannotPublish if another node publishes the path and keeps it, or if this node is draining."""
 
+    def is_owned_elsewhere(self, path: str) -> bool:
+        """Whether another node publishes a path."""
+
 
 class Path:
     """A path that exists: configured by name, or matched by an expression and in use.
@@ -136,6 +126,7 @@ class Path:
             lambda target: make_fallback(self, target) if make_fallback is not None else None,
             lambda: nodes.source_of(self) if (nodes := other_nodes()) is not None else None,
             lambda: nodes.check_publisher(self) if (nodes := other_nodes()) is not None else None,
+            lambda: (nodes := other_nodes()) is not None and nodes.is_owned_elsewhere(name),
             other_workers,
         )
         self._observers = observers
@@ -396,12 +387,7 @@ class Path:
         if self.publisher is publisher:
             return
         self._substitute.check_publisher()
-        if self._substitute.source is not None:
-            if self.publisher is self._substitute.source:
-                self.publisher = publisher
-                if not self._keep_stream("a publisher has come"):
-                    self._end_stream("a publisher has come")
-            self._remove_substitute("a publisher has come")
+        self._replace_substitute(publisher, "a publisher has come")
         if self.publisher is not None and self.publisher is not publisher:
             if not self.configuration.override_publisher:
                 raise CannotPublish(f"someone is already publishing to path '{self.name}'")
@@ -416,6 +402,8 @@ class Path:
 
     def start_publishing(self, publisher: Publisher, tracks: Sequence[Track], *, publishes_packets: bool) -> Stream:
         """Make the path ready with a stream of these tracks. Raises CannotPublish if the path was lost."""
+        if publisher is self.source and self._substitute.is_copy and not self._substitute.is_elsewhere():
+            self._replace_substitute(publisher, "the path's own source has started")
         if isinstance(publisher, Source) and self.publisher is None:
             self.publisher = publisher
         if self.publisher is not publisher or self._closed:
@@ -457,6 +445,14 @@ class Path:
                 pending.set_result(stream)
         self._notify(lambda observer: observer.on_path_ready(self))
         return stream
+
+    def _replace_substitute(self, publisher: Publisher, reason: str) -> None:
+        source = self._substitute.source
+        if source is not None and self.publisher is source:
+            self.publisher = publisher
+            if not self._keep_stream(reason):
+                self._end_stream(reason)
+        self._remove_substitute(reason)
 
     def stop_publishing(self, publisher: Publisher, reason: str) -> None:
         """End the stream but keep the path reserved for the publisher (it paused). Readers are closed."""
@@ -509,6 +505,11 @@ class Path:
         if self.stream is not None:
             self._substitute.continue_copying()
         self._check_unused()
+
+    def follow_node(self) -> None:
+        """Another node publishes the path now: readers that wait here for another publisher continue with it."""
+        if self._is_interrupted and self.publisher is None:
+            self._substitute.continue_copying()
 
     def _lose_stream(self, reason: str) -> None:
         self._end_stream(reason)

@@ -30,7 +30,17 @@ class Host(Protocol):
 class Substitute:
     """The source of readers that cannot be redirected, or of those of a path that another node publishes."""
 
-    __slots__ = ("_before", "_copy", "_host", "_pull", "_settling", "check_publisher", "other_workers", "source")
+    __slots__ = (
+        "_before",
+        "_copy",
+        "_host",
+        "_pull",
+        "_settling",
+        "check_publisher",
+        "is_elsewhere",
+        "other_workers",
+        "source",
+    )
 
     def __init__(
         self,
@@ -38,15 +48,18 @@ class Substitute:
         pull: Callable[[str], Source | None],
         copy: Callable[[], Source | None],
         check_publisher: Callable[[], None],
+        is_elsewhere: Callable[[], bool],
         other_workers: OtherWorkers | None = None,
     ) -> None:
         """``pull`` makes the source that pulls from the target of a redirection. ``copy`` makes the one that copies the
         stream from the node that publishes the path; both return None if there is none. ``check_publisher`` raises
-        CannotPublish if other nodes allow no publisher here."""
+        CannotPublish if other nodes allow no publisher here. ``is_elsewhere`` tells whether another node publishes the
+        path."""
         self._host = host
         self._pull = pull
         self._copy = copy
         self.check_publisher = check_publisher
+        self.is_elsewhere = is_elsewhere
         self.other_workers = other_workers
         self._settling = 0
         self.source: Source | None = None
