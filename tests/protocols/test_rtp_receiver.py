@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+
 import pytest
 from tests.hub.support import AUDIO, LOGGER, VIDEO, Packets, make_stream
 
@@ -41,6 +43,18 @@ async def test_losses_of_all_tracks_are_counted(is_tcp: bool) -> None:
     receiver.tick(NOW + 1)  # what is missing is given up
     assert (counters.packets_received, counters.bytes_received) == (5, 5 * 32)
     assert counters.packets_lost == 3
+
+
+async def test_losses_are_logged_as_numbers(caplog: pytest.LogCaptureFixture) -> None:
+    log = Log(logging.getLogger("polycast.test.losses"))
+    receiver = MediaReceiver(make_stream(VIDEO), Counters(), log, NOW, reorders=False)
+    texts: list[list[str]] = []
+    for sequences, at in (((1, 2), 0), ((5, 6), 1), ((8,), 2), ((10,), 5), ((11,), 30), ((12,), 60), ((15,), 61)):
+        receive(receiver, 0, *(packet(sequence, 96) for sequence in sequences), is_tcp=True)
+        caplog.clear()
+        receiver.tick(NOW + at)
+        texts.append([record.getMessage() for record in caplog.records if record.levelname == "WARNING"])
+    assert texts == [[], ["2 RTP packets lost"], [], [], ["2 RTP packets lost"], [], ["2 RTP packets lost"]]
 
 
 @pytest.mark.parametrize("is_tcp", [True, False], ids=["TCP", "UDP"])

@@ -8,6 +8,9 @@ from polycast.media.track import Track
 INTERVAL_SECONDS = 60.0
 """Seconds between two warnings of one kind."""
 
+LOSS_INTERVAL_SECONDS = 10.0
+"""Seconds between two warnings about lost packets."""
+
 MAXIMUM_FOREIGN_TYPES_LOGGED = 4
 """Maximum number of unknown payload types in the log; the packets of all are counted."""
 
@@ -29,6 +32,24 @@ class RepeatedWarning:
         self._log.warning(f"{text}%s", *values, more)
         self._untold = 0
         self._next = now + INTERVAL_SECONDS
+
+
+class LossWarning:
+    """The warning about packets of one publisher that were lost: immediately, and then as their number in a period."""
+
+    def __init__(self, log: Log, text: str = "%d RTP packets lost") -> None:
+        """``text`` has one ``%d``, the number of packets lost since the last warning."""
+        self._log = log
+        self._text = text
+        self._logged = 0
+        self._next = 0.0
+
+    def update(self, lost: int, now: float) -> None:
+        """Log a warning if more were lost. ``lost``: number so far; ``now``: monotonic seconds."""
+        if lost > self._logged and now >= self._next:
+            self._log.warning(self._text, lost - self._logged)
+            self._logged = lost
+            self._next = now + LOSS_INTERVAL_SECONDS
 
 
 class StreamWarnings:

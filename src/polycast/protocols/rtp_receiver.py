@@ -14,6 +14,7 @@ from polycast.hub.batch import FramedRun, PacketRun
 from polycast.hub.live_track import LiveTrack
 from polycast.hub.stats import Counters
 from polycast.hub.stream import FIRST_DYNAMIC_PAYLOAD_TYPE, Stream
+from polycast.hub.warnings import LossWarning
 from polycast.log import Log
 from polycast.media.packet import RtpPacket
 from polycast.media.packet_buffer import PacketBuffer
@@ -34,6 +35,7 @@ class MediaReceiver:
         self.stream = stream
         self.counters = counters
         self._log = log
+        self._loss = LossWarning(log)
         self._bad_packets = 0
         self.ignores_short = ignores_short
         self._began = now
@@ -72,7 +74,8 @@ class MediaReceiver:
         """Called about once a second: missing packets, statistics and log messages."""
         self.give_up_missing(now)
         self.stream.end_of_read()
-        self.counters.packets_lost = sum(track.lost for track in self.tracks)
+        lost = self.counters.packets_lost = sum(track.lost for track in self.tracks)
+        self._loss.update(lost, now)
         self.counters.jitter = max((track.jitter_seconds for track in self.tracks), default=0.0)
         if self._bad_packets > 1:
             self._log.warning("%d more invalid packets ignored", self._bad_packets - 1)

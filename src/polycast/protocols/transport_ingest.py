@@ -7,6 +7,7 @@ from typing import Final
 
 from polycast.hub.stats import Counters
 from polycast.hub.stream import Stream
+from polycast.hub.warnings import LossWarning
 from polycast.log import Log
 from polycast.media.frame import Frame
 from polycast.media.track import Track
@@ -38,6 +39,7 @@ class TransportIngest:
         self._publish = publish
         self._counters = counters
         self._log = log
+        self._loss = LossWarning(log, "%d discontinuities of the transport stream: packets were lost")
         self._demuxer = Demuxer(program)
         self._tracks: tuple[Track, ...] | None = None
         self.stream: Stream | None = None
@@ -59,6 +61,7 @@ class TransportIngest:
         counters = self._demuxer.counters
         self._counters.packets_invalid = counters.broken + counters.scrambled
         self._counters.packets_lost = counters.continuity_errors
+        self._loss.update(counters.continuity_errors, now)
         if self._since is None or now - self._since < ANALYSIS_SECONDS:
             return True
         self._forward(self._demuxer.end_analysis(), now)

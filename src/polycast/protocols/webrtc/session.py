@@ -15,6 +15,7 @@ from polycast.hub.errors import PathError
 from polycast.hub.path import Path, Publisher
 from polycast.hub.stats import Counters, Reference
 from polycast.hub.stream import Stream
+from polycast.hub.warnings import LossWarning
 from polycast.items import SessionState
 from polycast.log import Log
 from polycast.media.track import Track, describe_tracks
@@ -410,6 +411,7 @@ class PublisherSession(Session, Publisher):
         path.set_publisher(self)
         self._last_key_request = server.now()
         self._has_warned = False
+        self._loss = LossWarning(self.log)
         self.answer = self.describe(answer_to_publisher(offer, received))
         media = InboundMedia(
             [item.inbound for item in received],
@@ -448,6 +450,7 @@ class PublisherSession(Session, Publisher):
         super().tick(now)
         stream = self.incoming.stream
         self._warn_of_silence(now)
+        self._loss.update(self.counters.packets_lost, now)
         if stream is None:
             return
         self.peer.weight = 1 + len(stream.readers)

@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 from polycast.errors import RemoteProtocolError
 from polycast.hub.stream import Stream
+from polycast.hub.warnings import LossWarning
 from polycast.media.track import Track
 from polycast.protocols.pull import PullContext, Puller, PullError
 from polycast.protocols.webrtc.client_peer import ClientPeer
@@ -102,6 +103,7 @@ class _Session:
         """Check timeouts until the stream ends; always ends with an exception."""
         loop = self._context.loop
         deadline = loop.time() + float(self._context.path_configuration.whep_handshake_timeout)
+        loss = LossWarning(self._context.log)
         while not self._ended.done():
             await asyncio.wait((self._ended,), timeout=TICK_SECONDS)
             now = loop.time()
@@ -109,6 +111,7 @@ class _Session:
             if peer is None or self._ended.done():
                 break
             peer.tick(now)
+            loss.update(self._context.counters.packets_lost, now)
             if peer.state is not PeerState.CONNECTED:
                 if now >= deadline:
                     raise PullError("deadline exceeded while waiting connection")
