@@ -10,6 +10,7 @@ from polycast.net.dtls import DtlsConnection, DtlsIdentity, DtlsState
 from polycast.rtp.rtcp import ReceiverReport, serialize_compound
 from polycast.wire.srtp.profiles import EXPORTER_LABEL, profile_by_openssl_name, split_exported
 from polycast.wire.srtp.session import SrtpReceiver, SrtpSender
+from polycast.wire.webrtc.candidates import HOST as HOST_CANDIDATE
 from polycast.wire.webrtc.description import Format, parse_description
 from polycast.wire.webrtc.ice import is_usable, make_credentials
 from polycast.wire.webrtc.local_description import LocalDescription, LocalMedia
@@ -39,7 +40,8 @@ _OFFERED = Format(
 class Viewer:
     """A viewer of a path, whose session exists; nothing was sent to the media port yet."""
 
-    def __init__(self, identity: DtlsIdentity, port: int, path: str) -> None:
+    def __init__(self, identity: DtlsIdentity, port: int, path: str, kind: str = HOST_CANDIDATE) -> None:
+        """``kind`` is the type of the server's candidate that is used."""
         self._identity = identity
         self._port = port
         self._local = make_credentials(secrets.token_bytes)
@@ -50,7 +52,9 @@ class Viewer:
         self._session = response.headers["Location"]
         self.media = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self.media.settimeout(CHECK_INTERVAL)
-        candidate = next(item for item in self._answer.candidates if item.address == HOST and is_usable(item))
+        candidate = next(
+            item for item in self._answer.candidates if item.address == HOST and item.type == kind and is_usable(item)
+        )
         self.media.connect((HOST, candidate.port))
         self._is_dtls_client = self._answer.setup != "active"
         self._dtls = DtlsConnection(identity, self._answer.fingerprint, is_client=self._is_dtls_client)

@@ -42,7 +42,7 @@ def fuzz_one(data: bytes) -> None:
     except RemoteProtocolError:
         return
     local_ufrag(message)
-    message.mapped_address()
+    message.address()
     agent = LiteAgent(Credentials("server", PASSWORD), 0.0)
     if agent.answer(message, ("192.0.2.1", 1), 0.0) is not None and not message.is_signed_with(PASSWORD):
         raise ValueError("an unsigned check was answered")

@@ -28,6 +28,7 @@ def fingerprint() -> tuple[str, bytes]:
 
 class Socket:
     outbox: ClassVar[None] = None
+    relayed: ClassVar[str] = ""
 
     def __init__(self) -> None:
         self.sent: list[bytes] = []

@@ -140,11 +140,11 @@ class WebRtcConfiguration(Section, frozen=True, kw_only=True, rename=yaml_key):
         NEW,
         Meta(
             description=(
-                "STUN and TURN servers for clients, each with 'url' (stun:host:port, turn:host:port or "
+                "STUN and TURN servers, each with 'url' (stun:host:port, turn:host:port or "
                 "turns:host:port), 'username' and 'password'. With the user name AUTH_SECRET, each client gets "
                 "credentials that are valid for a day, derived from the password, which is the secret shared with "
-                "the TURN server. The server itself asks the STUN servers without 'clientOnly: yes' for its public "
-                "address, which it offers to clients; it uses no TURN server."
+                "the TURN server. All of them are named to clients. With those without 'clientOnly: yes', the server "
+                "itself finds its public address (STUN), or gets an address on the TURN server, and offers it."
             )
         ),
     ] = ()
@@ -166,7 +166,7 @@ class WebRtcConfiguration(Section, frozen=True, kw_only=True, rename=yaml_key):
         ZERO_IS_A_VALUE,
         Meta(
             description=(
-                "How long clients wait for the answer to their offer while the STUN servers of webrtcICEServers2 have "
+                "How long clients wait for the answer to their offer while the servers of webrtcICEServers2 have "
                 "not told the server's public address yet, counted from when they were first asked."
             )
         ),

@@ -1,4 +1,4 @@
-"""The STUN and TURN servers that clients are told to use; the server asks the STUN servers for its public address."""
+"""The STUN and TURN servers that clients are told to use, and that the server uses itself."""
 
 from __future__ import annotations
 
@@ -43,21 +43,23 @@ class IceServer(Struct, frozen=True, kw_only=True, rename=yaml_key):
     password: Annotated[
         str, Meta(description="Password of the user; with AUTH_SECRET, the secret shared with the TURN server.")
     ] = ""
-    client_only: Annotated[
-        bool, Meta(description="Whether only clients use it; the server itself uses STUN servers only.")
-    ] = False
+    client_only: Annotated[bool, Meta(description="Whether only clients use it, not the server itself.")] = False
 
     def __repr__(self) -> str:
         password = HIDDEN if self.password else ""
         return f"IceServer(url={self.url!r}, username={self.username!r}, password={password!r})"
 
+    def credentials(self, now: float) -> tuple[str, str]:
+        """Return user and password, made now if they expire. ``now`` is Unix time in seconds."""
+        if self.username == TIMED_CREDENTIALS:
+            return timed_credentials(self.password, now)
+        return self.username, self.password
+
     def link(self, now: float) -> bytes:
         """Return the value of a Link header (RFC 9725 section 4.6). ``now`` is Unix time in seconds."""
         text = f'<{self.url}>; rel="ice-server"'
         if self.username:
-            user, password = self.username, self.password
-            if user == TIMED_CREDENTIALS:
-                user, password = timed_credentials(password, now)
+            user, password = self.credentials(now)
             text += f'; username={json.dumps(user)}; credential={json.dumps(password)}; credential-type="password"'
         return text.encode("ascii")
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 from polycast.net.listen import open_tcp_listener, open_udp_socket
@@ -14,9 +14,20 @@ from polycast.protocols.webrtc.ice_servers import IceServer
 from polycast.protocols.webrtc.peer import LitePeer
 from polycast.protocols.webrtc.peers import Peers
 from polycast.protocols.webrtc.public_address import PublicAddress
+from polycast.protocols.webrtc.relay import Relay
 from polycast.protocols.webrtc.stream_port import StreamPort
 from polycast.security.addresses import parse_address
-from polycast.wire.webrtc.candidates import PASSIVE, REFLEXIVE, TCP, UDP, Candidate, host_priority, reflexive_priority
+from polycast.wire.webrtc.candidates import (
+    PASSIVE,
+    REFLEXIVE,
+    RELAYED,
+    TCP,
+    UDP,
+    Candidate,
+    host_priority,
+    reflexive_priority,
+    relayed_priority,
+)
 
 BUFFER_SIZE: Final = 4 * 1024 * 1024
 """Bytes of the UDP socket's buffers: key frames for some hundred viewers at once."""
@@ -26,6 +37,7 @@ ANY_PORT: Final = ":0"
 
 _TCP_FOUNDATION: Final = "2"
 _REFLEXIVE_FOUNDATION: Final = "3"
+_RELAYED_FOUNDATION: Final = "4"
 """Candidates of different transports and types have different foundations (RFC 8445 section 5.1.1.3)."""
 
 
@@ -42,6 +54,7 @@ class MediaPorts:
         self.hosts: list[str] = []
         """The addresses that are listened on; an empty one is every interface."""
         self._public: PublicAddress | None = None
+        self._relays: dict[IceServer, Relay] = {}
 
     async def open(self, settings: WebRtcConfiguration) -> None:
         """Open the ports. Raises OSError."""
@@ -95,7 +108,7 @@ class MediaPorts:
                 )
                 for order, host in enumerate(hosts)
             ]
-        return candidates
+        return candidates + self._relayed_candidates()
 
     def local_candidate(self, hosts: Sequence[str], transport: str) -> str:
         """Return the best candidate of a transport, as in logs and the API; empty if there is none."""
@@ -120,16 +133,45 @@ class MediaPorts:
             for order, (host, number) in enumerate(unknown)
         ]
 
-    def ask_public_address(self, servers: Sequence[IceServer]) -> None:
-        """Ask those of these servers for the public address that are STUN servers, and not only for clients."""
-        if self._public is not None:
-            urls = [item.url for item in servers if item.url.startswith("stun:") and not item.client_only]
-            self._public.ask(urls)
+    def _relayed_candidates(self) -> list[Candidate]:
+        addresses = [relay.address for relay in self._relays.values()]
+        return [
+            Candidate(
+                *address,
+                type=RELAYED,
+                priority=relayed_priority(order),
+                foundation=_RELAYED_FOUNDATION,
+                hides_base=True,
+            )
+            for order, address in enumerate(addresses)
+            if address is not None
+        ]
 
-    async def wait_for_public_address(self, timeout: float) -> None:
-        """Wait for the server's public address if STUN servers were asked less than ``timeout`` seconds ago."""
+    def use_servers(self, servers: Sequence[IceServer]) -> None:
+        """Use those of these servers that are not only for clients: ask STUN servers for the public address, and TURN
+        servers for one of theirs."""
+        own = [item for item in servers if not item.client_only]
+        if self._public is not None:
+            self._public.ask([item.url for item in own if item.url.startswith("stun:")])
+        relays = [item for item in own if item.url.startswith("turn")]
+        for server in [server for server in self._relays if server not in relays]:
+            self._relays.pop(server).close()
+        for server in relays:
+            if server not in self._relays:
+                self._relays[server] = Relay(self._server.loop, self._server.log, self._peers, server)
+
+    async def gather(self, timeout: float) -> None:
+        """Wait for the addresses that servers tell, if they were asked less than ``timeout`` seconds ago."""
         if self._public is not None:
             await self._public.wait(timeout)
+        for relay in list(self._relays.values()):
+            await relay.wait(timeout)
+
+    def permit(self, peer: LitePeer, hosts: Iterable[str]) -> None:
+        """Let a connection use the relays from these IP addresses, by which relays recognise it."""
+        hosts = tuple(hosts)
+        for relay in self._relays.values():
+            relay.permit(peer, hosts)
 
     def _on_stun_answer(self, datagram: bytes, source: tuple[str, int]) -> None:
         if self._public is not None:
@@ -150,6 +192,8 @@ class MediaPorts:
             self._datagrams.remove(peer)
         if self._streams is not None:
             self._streams.remove(peer)
+        for relay in self._relays.values():
+            relay.remove(peer)
 
     def stop_accepting(self) -> None:
         """Accept no further TCP connections."""
@@ -161,5 +205,7 @@ class MediaPorts:
         self.stop_accepting()
         if self._public is not None:
             self._public.close()
+        for relay in self._relays.values():
+            relay.close()
         if self._datagrams is not None:
             self._datagrams.close()

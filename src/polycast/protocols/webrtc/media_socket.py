@@ -16,6 +16,11 @@ class MediaSocket(Protocol):
         """The queue of a TCP connection, which loses no packets, and sends each after its size (RFC 4571)."""
         ...
 
+    @property
+    def relayed(self) -> str:
+        """The relay that it is, as a candidate in logs and the API; empty if it is none."""
+        ...
+
     def send(self, data: bytes, address: Address) -> None:
         """Send one packet."""
 
@@ -28,3 +33,4 @@ class DatagramSocket(UdpSocket):
     """A UDP socket."""
 
     outbox: ClassVar[None] = None
+    relayed: ClassVar[str] = ""

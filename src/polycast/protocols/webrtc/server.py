@@ -69,7 +69,7 @@ class WebRtcServer(TcpServer, HttpListener):
         ports = MediaPorts(self)
         await ports.open(self.settings)
         self._media = ports
-        ports.ask_public_address(self.settings.ice_servers)
+        ports.use_servers(self.settings.ice_servers)
         self._hosts = await self._find_hosts(ports.hosts)
         return ports.texts
 
@@ -103,7 +103,7 @@ class WebRtcServer(TcpServer, HttpListener):
         super().apply(configuration)
         self.handler.allow_origins(self.settings.webrtc_allow_origins)
         if self._media is not None:
-            self._media.ask_public_address(self.settings.ice_servers)
+            self._media.use_servers(self.settings.ice_servers)
         self.pages.allow_origin(allowed_origins(self.settings.webrtc_allow_origins).fixed)
 
     # Settings
@@ -213,7 +213,7 @@ class WebRtcServer(TcpServer, HttpListener):
     async def _prepare(self) -> None:
         """Wait until the server's candidates are known. Raises RemoteProtocolError if there are too many sessions."""
         if self._media is not None:
-            await self._media.wait_for_public_address(float(self.settings.webrtc_stun_gather_timeout))
+            await self._media.gather(float(self.settings.webrtc_stun_gather_timeout))
         if len(self._connecting) >= MAXIMUM_UNCONNECTED:
             raise RemoteProtocolError("too many sessions are being established", 503)
 
@@ -224,6 +224,7 @@ class WebRtcServer(TcpServer, HttpListener):
         self._by_secret[session.secret] = session
         self._connecting.add(session)
         self._media.add(session.peer)
+        self.permit(session, session.hosts)
         session.log.info("created by %s", session.remote_address)
         if self._handshake_timer is None:
             self._handshake_timer = self.context.loop.call_later(HANDSHAKE_TICK, self._on_handshake_timer)
@@ -240,6 +241,11 @@ class WebRtcServer(TcpServer, HttpListener):
         """Register the new ICE credentials of a session."""
         if self._media is not None:
             self._media.rename(session.peer, old_ufrag)
+
+    def permit(self, session: Session, hosts: Sequence[str]) -> None:
+        """Let relays accept what a session's client sends from these IP addresses."""
+        if self._media is not None:
+            self._media.permit(session.peer, hosts)
 
     def session_by_secret(self, secret: str) -> Session | None:
         """Return the session with the secret of its URL."""

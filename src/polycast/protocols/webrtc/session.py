@@ -117,6 +117,9 @@ class Host(Protocol):
     def rename(self, session: Session, old_ufrag: str) -> None:
         """Register the new ICE credentials of a session."""
 
+    def permit(self, session: Session, hosts: Sequence[str]) -> None:
+        """Let relays accept what a session's client sends from these IP addresses."""
+
     def remove(self, session: Session) -> None:
         """Remove a session that has ended."""
 
@@ -168,12 +171,13 @@ class Session:
         ).serialize()
 
     def receive_fragment(self, body: bytes) -> bytes | None:
-        """Process what a client sends after its offer. Candidates are not needed, because the client sends the checks;
-        different ICE credentials mean a restart, which is answered with new local ones.
+        """Process what a client sends after its offer. Only relays need its candidates, because the client sends the
+        checks; different ICE credentials mean a restart, which is answered with new local ones.
 
         Raises RemoteProtocolError.
         """
         fragment = parse_fragment(body)
+        self._server.permit(self, hosts_of(fragment.candidates))
         if fragment.credentials is None or fragment.credentials == self._remote_credentials:
             return None
         self._remote_credentials = fragment.credentials
@@ -196,6 +200,11 @@ class Session:
         return "\r\n".join(lines).encode()
 
     @property
+    def hosts(self) -> list[str]:
+        """IP addresses from which the client may send, according to its offer and the source of it."""
+        return [self._address, *hosts_of(self._offer.candidates)]
+
+    @property
     def remote_address(self) -> str:
         """``ip:port`` of the peer; before it is connected, the IP address of the offer."""
         address = self.peer.address
@@ -215,7 +224,7 @@ class Session:
         socket = self.peer.socket
         if not self.peer.address or socket is None:
             return ""
-        return self._server.local_candidate(UDP if socket.outbox is None else TCP)
+        return socket.relayed or self._server.local_candidate(UDP if socket.outbox is None else TCP)
 
     def reference(self) -> Reference:
         """Return its reference in the API."""
@@ -284,6 +293,11 @@ class Session:
         self._server.remove(self)
         self._server.context.hub.release(self.path)
         self.log.info("closed (%s)", reason)
+
+
+def hosts_of(candidates: Sequence[Candidate]) -> list[str]:
+    """Return the IP addresses of candidates."""
+    return [candidate.address for candidate in candidates if candidate.is_ip_address]
 
 
 class ViewerSession(Session):

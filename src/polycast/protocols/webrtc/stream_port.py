@@ -28,6 +28,7 @@ MAXIMUM_CONNECTIONS: Final = 4
 class MediaConnection(ServerConnection):
     """A TCP connection of a peer, which the first valid check names."""
 
+    relayed: ClassVar[str] = ""
     unread_reason: ClassVar[str] = "the client does not read what is sent to it"
 
     def __init__(self, server: TcpServer, port: StreamPort) -> None:

@@ -11,12 +11,13 @@ from polycast.errors import RemoteProtocolError
 
 HOST: Final = "host"
 REFLEXIVE: Final = "srflx"
+RELAYED: Final = "relay"
 UDP: Final = "udp"
 TCP: Final = "tcp"
 PASSIVE: Final = "passive"
 """The type of a TCP candidate to which the other side connects."""
 
-_TYPE_PREFERENCE: Final = {HOST: 126, "prflx": 110, REFLEXIVE: 100, "relay": 0}
+_TYPE_PREFERENCE: Final = {HOST: 126, "prflx": 110, REFLEXIVE: 100, RELAYED: 0}
 """RFC 8445 section 5.1.2.2."""
 _TCP_TYPE_PREFERENCE: Final = 90
 """TCP is less preferred than UDP except from a relay (RFC 6544 section 4.2)."""
@@ -76,6 +77,11 @@ def host_priority(order: int, transport: str = UDP) -> int:
 def reflexive_priority(order: int) -> int:
     """Return the priority of server-reflexive candidate number ``order``."""
     return _TYPE_PREFERENCE[REFLEXIVE] << 24 | max(0, 0xFFFF - order) << 8 | 255
+
+
+def relayed_priority(order: int) -> int:
+    """Return the priority of relayed candidate number ``order``."""
+    return _TYPE_PREFERENCE[RELAYED] << 24 | max(0, 0xFFFF - order) << 8 | 255
 
 
 def parse_candidate(text: str) -> Candidate:

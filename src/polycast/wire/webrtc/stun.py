@@ -1,4 +1,4 @@
-"""STUN messages (RFC 8489), as far as ICE uses them (RFC 8445 section 16): parses, verifies and serialises them."""
+"""STUN messages (RFC 8489) of ICE (RFC 8445 section 16) and TURN (RFC 8656 section 17): parses, verifies, writes."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from typing import Final
 
 from polycast.errors import RemoteProtocolError
 
-MAXIMUM_MESSAGE_SIZE: Final = 1500
-"""Bytes of a message: an ICE check fits into one datagram; browsers send 100 to 150."""
+MAXIMUM_MESSAGE_SIZE: Final = 2048
+"""Bytes of a message: one datagram that a relay passes on; the checks of browsers have 100 to 150."""
 MAXIMUM_ATTRIBUTES: Final = 32
 """Attributes in one message; a check has five to ten."""
 MAXIMUM_USERNAME_SIZE: Final = 513
@@ -35,21 +35,43 @@ SocketAddress = tuple[str, int]
 
 
 class MessageType(IntEnum):
-    """The Binding method in its four classes (RFC 8489 section 5)."""
+    """The Binding method in its four classes (RFC 8489 section 5), and those of TURN (RFC 8656 section 17)."""
 
     REQUEST = 0x0001
     INDICATION = 0x0011
     SUCCESS = 0x0101
     ERROR = 0x0111
+    ALLOCATE = 0x0003
+    ALLOCATE_SUCCESS = 0x0103
+    ALLOCATE_ERROR = 0x0113
+    REFRESH = 0x0004
+    REFRESH_SUCCESS = 0x0104
+    REFRESH_ERROR = 0x0114
+    SEND_INDICATION = 0x0016
+    DATA_INDICATION = 0x0017
+    CREATE_PERMISSION = 0x0008
+    CREATE_PERMISSION_SUCCESS = 0x0108
+    CREATE_PERMISSION_ERROR = 0x0118
+    CHANNEL_BIND = 0x0009
+    CHANNEL_BIND_SUCCESS = 0x0109
+    CHANNEL_BIND_ERROR = 0x0119
 
 
 class AttributeType(IntEnum):
-    """RFC 8489 section 18.3 and RFC 8445 section 20.1."""
+    """RFC 8489 section 18.3, RFC 8445 section 20.1 and RFC 8656 section 18."""
 
     USERNAME = 0x0006
     MESSAGE_INTEGRITY = 0x0008
     ERROR_CODE = 0x0009
     UNKNOWN_ATTRIBUTES = 0x000A
+    CHANNEL_NUMBER = 0x000C
+    LIFETIME = 0x000D
+    XOR_PEER_ADDRESS = 0x0012
+    DATA = 0x0013
+    REALM = 0x0014
+    NONCE = 0x0015
+    XOR_RELAYED_ADDRESS = 0x0016
+    REQUESTED_TRANSPORT = 0x0019
     XOR_MAPPED_ADDRESS = 0x0020
     PRIORITY = 0x0024
     USE_CANDIDATE = 0x0025
@@ -100,16 +122,18 @@ class Message:
         """Types of unknown attributes that must be understood (RFC 8489 section 6.3.1)."""
         return tuple(kind for kind, _ in self.attributes if kind < _FIRST_OPTIONAL_ATTRIBUTE and kind not in _KNOWN)
 
-    def is_signed_with(self, password: str) -> bool:
-        """Return whether there is a MESSAGE-INTEGRITY that was made with this password (RFC 8489 section 14.5)."""
+    def is_signed_with(self, password: str | bytes) -> bool:
+        """Return whether there is a MESSAGE-INTEGRITY that was made with this password (RFC 8489 section 14.5), or with
+        this key of long-term credentials."""
         integrity = self.attribute(AttributeType.MESSAGE_INTEGRITY)
         if integrity is None or not self.signed:
             return False
-        return hmac.compare_digest(hmac.digest(password.encode(), self.signed, "sha1"), integrity)
+        return hmac.compare_digest(hmac.digest(_key(password), self.signed, "sha1"), integrity)
 
-    def mapped_address(self) -> SocketAddress | None:
-        """Return the address in XOR-MAPPED-ADDRESS; None if it is missing or invalid."""
-        value = self.attribute(AttributeType.XOR_MAPPED_ADDRESS)
+    def address(self, kind: AttributeType = AttributeType.XOR_MAPPED_ADDRESS) -> SocketAddress | None:
+        """Return the address in XOR-MAPPED-ADDRESS, or another attribute of this form; None if it is missing or
+        invalid."""
+        value = self.attribute(kind)
         if value is None or len(value) not in (8, 20):
             return None
         mask = (_COOKIE_BYTES + self.transaction_id)[: len(value) - 4]
@@ -117,12 +141,13 @@ class Message:
         port = int.from_bytes(value[2:4], "big") ^ _MAGIC_COOKIE >> 16
         return str(ipaddress.ip_address(address)), port
 
-    def serialize(self, password: str | None = None) -> bytes:
-        """Return the message with FINGERPRINT, signed if there is a password (RFC 8489 section 14.7)."""
+    def serialize(self, password: str | bytes | None = None) -> bytes:
+        """Return the message with FINGERPRINT, signed if there is a password, or a key of long-term credentials
+        (RFC 8489 section 14.7)."""
         body = b"".join(_serialize_attribute(*attribute) for attribute in self.attributes)
         if password is not None:
             unsigned = self._header(len(body) + _ATTRIBUTE_HEADER.size + _INTEGRITY_SIZE) + body
-            integrity = hmac.digest(password.encode(), unsigned, "sha1")
+            integrity = hmac.digest(_key(password), unsigned, "sha1")
             body += _serialize_attribute(AttributeType.MESSAGE_INTEGRITY, integrity)
         message = self._header(len(body) + _ATTRIBUTE_HEADER.size + 4) + body
         checksum = binascii.crc32(message) ^ _FINGERPRINT_MASK
@@ -133,7 +158,7 @@ class Message:
 
 
 def parse_message(data: bytes) -> Message:
-    """Parse a Binding message. Raises RemoteProtocolError.
+    """Parse a message of ICE or TURN. Raises RemoteProtocolError.
 
     A FINGERPRINT must be correct if present. MESSAGE-INTEGRITY is not checked, because the password depends on the
     username: see `Message.is_signed_with`.
@@ -175,8 +200,10 @@ def parse_message(data: bytes) -> Message:
     return Message(message_type, transaction_id, tuple(attributes), signed)
 
 
-def xor_mapped_address(address: SocketAddress, transaction_id: bytes) -> Attribute:
-    """Return the XOR-MAPPED-ADDRESS attribute for an address (RFC 8489 section 14.2)."""
+def xor_mapped_address(
+    address: SocketAddress, transaction_id: bytes, kind: AttributeType = AttributeType.XOR_MAPPED_ADDRESS
+) -> Attribute:
+    """Return the XOR-MAPPED-ADDRESS attribute for an address (RFC 8489 section 14.2), or another of its form."""
     ip = ipaddress.ip_address(address[0].partition("%")[0])
     if isinstance(ip, ipaddress.IPv6Address) and ip.ipv4_mapped is not None:
         ip = ip.ipv4_mapped
@@ -184,7 +211,7 @@ def xor_mapped_address(address: SocketAddress, transaction_id: bytes) -> Attribu
     masked = bytes(one ^ other for one, other in zip(ip.packed, mask, strict=True))
     family = 1 if ip.version == 4 else 2
     port = address[1] ^ _MAGIC_COOKIE >> 16
-    return AttributeType.XOR_MAPPED_ADDRESS, struct.pack("!BBH", 0, family, port) + masked
+    return kind, struct.pack("!BBH", 0, family, port) + masked
 
 
 def error_code(code: int, reason: str) -> Attribute:
@@ -195,6 +222,10 @@ def error_code(code: int, reason: str) -> Attribute:
 def unknown_attributes(kinds: Sequence[int]) -> Attribute:
     """Return the UNKNOWN-ATTRIBUTES attribute (RFC 8489 section 14.9)."""
     return AttributeType.UNKNOWN_ATTRIBUTES, b"".join(kind.to_bytes(2, "big") for kind in kinds)
+
+
+def _key(password: str | bytes) -> bytes:
+    return password.encode() if isinstance(password, str) else password
 
 
 def _serialize_attribute(kind: int, value: bytes) -> bytes:

@@ -53,7 +53,7 @@ class StunClient:
         if server is None or server.transaction_id != message.transaction_id:
             return
         if message.type in (MessageType.SUCCESS, MessageType.ERROR):
-            server.mapped = message.mapped_address() if message.type is MessageType.SUCCESS else None
+            server.mapped = message.address() if message.type is MessageType.SUCCESS else None
             server.transaction_id = b""
             server.due = now + REQUEST_INTERVAL
 
