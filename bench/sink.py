@@ -129,9 +129,11 @@ class Sink:
         next_acknowledgement = time.monotonic() if acknowledgers else math.inf
         finish: dict[str, Any] | None = None
         drain_deadline = 0.0
+        last_read = time.monotonic()
         while True:
-            patience = ACKNOWLEDGEMENT_INTERVAL if acknowledgers else 1.0
-            quiet = not self._read_once(QUIET if finish else patience)
+            if self._read_once(ACKNOWLEDGEMENT_INTERVAL if acknowledgers else QUIET):
+                last_read = time.monotonic()
+            quiet = time.monotonic() - last_read >= QUIET
             if self._command_waits:
                 self._command_waits = False
                 command = self._connection.recv()

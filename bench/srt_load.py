@@ -28,10 +28,12 @@ PASSPHRASE = "a-long-passphrase"
 
 ANSWER_LIMIT = 10.0  # seconds until a handshake must be done
 RETRY_INTERVAL = 0.05  # seconds between two attempts to read a stream that is not there yet
+ANNOUNCEMENT_INTERVAL = 0.001  # seconds between two looks at whether a server has received what announces a stream
 SETTLE_SECONDS = 0.01  # between two looks at publishers that have nothing to send yet
 KEY_SIZE = 16
 _RECEIVE_SIZE = 2048
 _CONTROL = 0x80  # bit of the first byte of control packets
+_RETRANSMITTED = 0x04  # bit of the fifth byte of data packets
 _ROUND_TRIP = 200  # microseconds, as readers report it
 _ROOM = 8192  # packets, as readers report it
 _ACKNOWLEDGEMENT = struct.Struct("!IIIIIII")
@@ -51,6 +53,11 @@ class Publisher:
             for data, size in self._engine.send(datagrams, now):
                 for start in range(0, len(data), size):
                     self._socket.send(data[start : start + size])
+
+    @property
+    def is_acknowledged(self) -> bool:
+        """Whether the server has received everything."""
+        return self._engine.sender.is_idle
 
     def settle(self) -> None:
         """Process what the server has sent: acknowledgements and requests for lost packets."""
@@ -78,8 +85,9 @@ class Acknowledger:
         self._number = 0
 
     def take(self, datagram: bytearray) -> bool:
-        """Take a received datagram; return whether it carries media."""
-        if datagram[0] & _CONTROL:
+        """Take a received datagram; return whether it carries media. What is sent again is not counted: all that
+        arrives is acknowledged, so it has been there before."""
+        if datagram[0] & _CONTROL or datagram[4] & _RETRANSMITTED:
             return False
         self._position = int.from_bytes(datagram[:4], "big")
         self._is_due = True
@@ -101,9 +109,16 @@ class Acknowledger:
 def publish(connection: Pipe, port: int, stream_count: int) -> None:
     """Worker: one publisher per stream. ``port`` is that of RTSP; SRT has the one after it."""
     media = TransportStream()
-    publishers = [Publisher(port + 1, f"publish:bench{index}") for index in range(stream_count)]
-    for publisher in publishers:
+    publishers: list[Publisher] = []
+    for index in range(stream_count):
+        publisher = Publisher(port + 1, f"publish:bench{index}")
+        publishers.append(publisher)
         publisher.send(media.announcement)
+        deadline = time.monotonic() + ANSWER_LIMIT
+        while not publisher.is_acknowledged and time.monotonic() < deadline:  # the server's buffer holds only some
+            time.sleep(ANNOUNCEMENT_INTERVAL)
+            for each in publishers:
+                each.settle()
     connection.send({})
     while not connection.poll(SETTLE_SECONDS):
         for publisher in publishers:
