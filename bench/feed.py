@@ -31,10 +31,11 @@ def run_feed(
     start: dict[str, Any] | None = None,
     media: Media | None = None,
     finish: Callable[[int], None] | None = None,
+    rest: Callable[[float], None] = time.sleep,
 ) -> None:
     """Send frames from the command "start" to "stop", then keep everything open until the process is terminated.
 
-    ``finish`` is called after the last frame, with the number of the next one.
+    ``finish`` is called after the last frame, with the number of the next one; ``rest`` waits for some seconds.
     """
     if media is None:
         media = SyntheticStream()
@@ -54,7 +55,7 @@ def run_feed(
             deadline = first + (number + stream / stream_count) * FRAME_INTERVAL
             wait = deadline - time.monotonic()
             if wait > 0:
-                time.sleep(wait)
+                rest(wait)
             else:
                 latest = max(latest, -wait)
             send_frame(stream, number, frame)

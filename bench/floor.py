@@ -1,6 +1,7 @@
 """What the kernel alone costs: bare loops that send the same frames to the same number of sockets."""
 
 import secrets
+import select
 import socket
 import struct
 import time
@@ -18,10 +19,13 @@ from bench.rtmp_media import SERVER_CHUNK_SIZE, RtmpFrame, RtmpSample, RtmpStrea
 from bench.samples import DatagramSample, InterleavedSample, SampleResult
 from bench.server import HOST, bind_udp_pairs
 from bench.sink import Reader, datagram_reader, enlarge_receive_buffer, run_sink
+from polycast.net.datagram_batches import DatagramBatches
 
 _TAG_SIZE = 16  # bytes that AES-GCM adds to a packet (RFC 7714)
 _UDP_SEGMENT = 103
 _MAXIMUM_SEGMENTS = 64  # UDP_MAX_SEGMENTS of the kernel
+_ACKNOWLEDGEMENT = bytes((0x80, 2)) + bytes(42)  # as long as those of SRT
+_ANSWER = bytes(20)
 _MAXIMUM_DATAGRAM = 64_000  # bytes of one segmented send, below the limit of IPv4
 
 
@@ -78,10 +82,24 @@ def _key_of(index: int) -> bytes:
 def send_counter_mode(connection: Connection, stream_count: int, reader_count: int) -> None:
     """Worker: AES-128 in counter mode of each packet for each destination into one buffer, and one segmented send of
     that."""
+    _run_udp(connection, stream_count, reader_count, _make_counter_mode(reader_count))
+
+
+def _make_counter_mode(reader_count: int) -> "SendToAll":
     ciphers = [
         Cipher(algorithms.AES(secrets.token_bytes(16)), modes.CTR(bytes(16))).encryptor() for _ in range(reader_count)
     ]
-    _run_udp(connection, stream_count, reader_count, partial(_send_in_counter_mode, ciphers))
+    return partial(_send_in_counter_mode, ciphers)
+
+
+def send_acknowledged(connection: Connection, stream_count: int, reader_count: int) -> None:
+    """Worker: `send_udp_segmented`, and an answer to each acknowledgement of a reader."""
+    _run_udp(connection, stream_count, reader_count, _send_segmented, is_acknowledged=True)
+
+
+def send_counter_mode_acknowledged(connection: Connection, stream_count: int, reader_count: int) -> None:
+    """Worker: `send_counter_mode`, and an answer to each acknowledgement of a reader."""
+    _run_udp(connection, stream_count, reader_count, _make_counter_mode(reader_count), is_acknowledged=True)
 
 
 def read_tcp(connection: Connection, port: int, reader_count: int) -> None:
@@ -142,13 +160,62 @@ def read_udp(connection: Connection, reader_count: int) -> None:
     run_sink(connection, [datagram_reader(media) for media, _control in bind_udp_pairs(reader_count)])
 
 
+class Acknowledger:
+    """Acknowledges what has come, with a datagram as long as one of SRT."""
+
+    def __init__(self, media: socket.socket) -> None:
+        self._send = media.send
+        self._is_due = False
+
+    def take(self, datagram: bytearray) -> bool:
+        if not datagram[0]:
+            return False
+        self._is_due = True
+        return True
+
+    def send(self) -> None:
+        if self._is_due:
+            self._is_due = False
+            self._send(_ACKNOWLEDGEMENT)
+
+
+def read_acknowledging(connection: Connection, port: int, reader_count: int) -> None:
+    """Worker: plain sockets that acknowledge what they read."""
+    readers = []
+    for media, _control in bind_udp_pairs(reader_count):
+        media.connect((HOST, port))
+        reader = datagram_reader(media)
+        reader.acknowledger = Acknowledger(media)
+        readers.append(reader)
+    run_sink(connection, readers)
+
+
+def read_acknowledging_blindly(connection: Connection, port: int, reader_count: int) -> None:
+    """Worker: the same with packets that nobody can read."""
+    readers = []
+    for media, _control in bind_udp_pairs(reader_count):
+        media.connect((HOST, port))
+        enlarge_receive_buffer(media)
+        readers.append(Reader(media, None, acknowledger=Acknowledger(media)))
+    run_sink(connection, readers)
+
+
 SendToAll = Callable[[socket.socket, list[tuple[str, int]], Frame], None]
 
 
-def _run_udp(connection: Connection, stream_count: int, reader_count: int, send_to_all: SendToAll) -> None:
+def _run_udp(
+    connection: Connection,
+    stream_count: int,
+    reader_count: int,
+    send_to_all: SendToAll,
+    *,
+    is_acknowledged: bool = False,
+) -> None:
     sender = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    sender.bind((HOST, 0))
     sender.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4 << 20)
-    connection.send({})
+    sender.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4 << 20)
+    connection.send({"port": sender.getsockname()[1]})
     start = connection.recv()
     destinations = [(HOST, port) for port in start["ports"][:reader_count]]
     groups = [destinations[stream::stream_count] for stream in range(stream_count)]
@@ -157,7 +224,18 @@ def _run_udp(connection: Connection, stream_count: int, reader_count: int, send_
         frame.stamp(number, time.monotonic_ns())
         send_to_all(sender, groups[stream], frame)
 
-    run_feed(connection, stream_count, send_frame, start)
+    rest = partial(_answer, sender, DatagramBatches()) if is_acknowledged else time.sleep
+    run_feed(connection, stream_count, send_frame, start, rest=rest)
+
+
+def _answer(sender: socket.socket, batches: DatagramBatches, seconds: float) -> None:
+    """Answer acknowledgements for some seconds."""
+    end = time.monotonic() + seconds
+    readable = select.poll()
+    readable.register(sender.fileno(), select.POLLIN)
+    while (left := end - time.monotonic()) > 0 and readable.poll(left * 1000):
+        received = batches.receive(sender.fileno())
+        batches.send(sender.fileno(), [(_ANSWER, address) for _, _, address in received])
 
 
 def _send_plain(sender: socket.socket, destinations: list[tuple[str, int]], frame: Frame) -> None:

@@ -87,6 +87,10 @@ FLOORS = {
     "segmented": Floor(floor.send_udp_segmented, floor.read_udp, needs_port=False),
     "AES-GCM, segmented": Floor(floor.send_srtp, floor.read_srtp, needs_port=False),
     "AES-CTR, segmented": Floor(floor.send_counter_mode, floor.read_unreadable, needs_port=False),
+    "segmented, acknowledged": Floor(floor.send_acknowledged, floor.read_acknowledging, needs_port=True),
+    "AES-CTR, segmented, acknowledged": Floor(
+        floor.send_counter_mode_acknowledged, floor.read_acknowledging_blindly, needs_port=True
+    ),
     "TLS requests": Floor(hls_floor.serve, hls_floor.read, needs_port=True),
 }
 
@@ -95,7 +99,8 @@ SRT_DELAY = Target("delay_p99_ms", 175)
 """The receiver's delay of 120 ms, and a frame: one of MPEG-TS ends where the next one begins."""
 RATIO = Target("ratio", 1.8)
 UDP_FLOORS = ("sendto", "segmented")
-COUNTER_FLOOR = ("AES-CTR, segmented",)
+SRT_FLOORS = ("segmented, acknowledged", "segmented")
+COUNTER_FLOORS = ("AES-CTR, segmented, acknowledged", "AES-CTR, segmented")
 CIPHER_FLOOR = ("AES-GCM, segmented",)
 
 SCENARIOS = (
@@ -119,13 +124,13 @@ SCENARIOS = (
     Scenario("webrtc-1", "webrtc", "udp", 1, 1, CIPHER_FLOOR, (NOTHING_LOST,)),
     Scenario("webrtc-100", "webrtc", "udp", 1, 100, CIPHER_FLOOR, (NOTHING_LOST, Target("delay_p99_ms", 10))),
     Scenario("webrtc-500", "webrtc", "udp", 1, 500, CIPHER_FLOOR, (NOTHING_LOST, Target("cpu_per_gigabit", 0.30))),
-    Scenario("srt-1", "srt", "udp", 1, 1, ("segmented",), (NOTHING_LOST,)),
-    Scenario("srt-100", "srt", "udp", 1, 100, ("segmented",), (NOTHING_LOST, SRT_DELAY)),
-    Scenario("srt-500", "srt", "udp", 1, 500, ("segmented",), (NOTHING_LOST, Target("cpu_per_gigabit", 0.20))),
-    Scenario("srt-aes-1", "srt-aes", "udp", 1, 1, COUNTER_FLOOR, (NOTHING_LOST,)),
-    Scenario("srt-aes-100", "srt-aes", "udp", 1, 100, COUNTER_FLOOR, (NOTHING_LOST, SRT_DELAY)),
-    Scenario("srt-aes-500", "srt-aes", "udp", 1, 500, COUNTER_FLOOR, (NOTHING_LOST, Target("cpu_per_gigabit", 0.35))),
-    Scenario("srt-streams-100", "srt", "udp", 100, 100, ("segmented",), (NOTHING_LOST,)),
+    Scenario("srt-1", "srt", "udp", 1, 1, SRT_FLOORS, (NOTHING_LOST,)),
+    Scenario("srt-100", "srt", "udp", 1, 100, SRT_FLOORS, (NOTHING_LOST, SRT_DELAY)),
+    Scenario("srt-500", "srt", "udp", 1, 500, SRT_FLOORS, (NOTHING_LOST, Target("cpu_per_gigabit", 0.20))),
+    Scenario("srt-aes-1", "srt-aes", "udp", 1, 1, COUNTER_FLOORS, (NOTHING_LOST,)),
+    Scenario("srt-aes-100", "srt-aes", "udp", 1, 100, COUNTER_FLOORS, (NOTHING_LOST, SRT_DELAY)),
+    Scenario("srt-aes-500", "srt-aes", "udp", 1, 500, COUNTER_FLOORS, (NOTHING_LOST, Target("cpu_per_gigabit", 0.35))),
+    Scenario("srt-streams-100", "srt", "udp", 100, 100, SRT_FLOORS, (NOTHING_LOST,)),
     Scenario("hls-200", "hls", "tcp", 1, 200, (), (NOTHING_LOST,)),
     Scenario("hls-ll-100", "hls-ll", "tcp", 1, 100, ("TLS requests",), (NOTHING_LOST, Target("delay_p99_ms", 20))),
     Scenario("hls-ll-1000", "hls-ll", "tcp", 1, 1000, ("TLS requests",), (NOTHING_LOST, Target("delay_p99_ms", 20))),

@@ -13,14 +13,20 @@ import struct
 import time
 from collections import deque
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Final
 
 from polycast.net.coalescing import coalescing_of
+from polycast.net.datagram_batches import (
+    IS_SUPPORTED,
+    RECEIVED_MESSAGES,
+    SENT_MESSAGES,
+    SMALL_SIZE,
+    Address,
+    Received,
+    datagram_batches_of,
+)
 from polycast.net.dumped import DumpedSocket
 from polycast.net.loop_local import LoopLocal
-
-Address = tuple[Any, ...]
-"""A socket address: (host, port) or (host, port, flow, scope)."""
 
 DatagramHandler = Callable[[bytes, int, int, Address], None]
 """Called with (data, start, end, address): one datagram is ``data[start:end]``."""
@@ -86,8 +92,8 @@ class UdpSocket:
         self._on_drained = on_drained
         self._queue: deque[tuple[bytes | memoryview, int, Address]] = deque()
         self._queued_bytes = 0
-        self._buffer = bytearray(MAXIMUM_READ)
         self._coalesces = _enable(bound, UDP_GRO)
+        self._batches = datagram_batches_of(loop) if IS_SUPPORTED else None
         self._segments = _supports_segmentation(bound)
         """Whether the kernel can segment what is sent (UDP_SEGMENT)."""
         self._segment_size = 0
@@ -95,6 +101,9 @@ class UdpSocket:
         a call 5 % shorter."""
         self._coalescing = coalescing_of(loop)
         self._is_ipv6 = bound.family == socket.AF_INET6
+        self._answers: list[tuple[bytes, Address]] = []
+        """What is sent at the end of the current read."""
+        self._is_reading = False
         self.dropped = 0
         """Datagrams that could not be sent because the queue was full."""
         loop.add_reader(bound.fileno(), self._on_readable)
@@ -111,7 +120,9 @@ class UdpSocket:
             return
         if isinstance(current, DumpedSocket):
             self._socket = current.plain()
+            self._batches = datagram_batches_of(self._loop) if IS_SUPPORTED else None
         else:
+            self._batches = None  # what goes past the socket is not in the file
             self._socket = DumpedSocket(self._loop, current, prefix, self._segment_size)
 
     @property
@@ -132,6 +143,14 @@ class UdpSocket:
         """Send one datagram, or queue it while the socket buffer is full. Network errors are ignored, as usual with
         UDP."""
         self.send_segments(data, len(data), address)
+
+    def send_soon(self, data: bytes, address: Address) -> None:
+        """Do the same, but while datagrams are read, wait until the end of the read: small answers to many peers are
+        sent together."""
+        if self._is_reading and len(data) <= SMALL_SIZE:
+            self._answers.append((data, address))
+        else:
+            self.send(data, address)
 
     def send_segments(self, data: bytes | memoryview, segment_size: int, address: Address) -> None:
         """Send ``data`` split into datagrams of ``segment_size`` bytes; the last one may be shorter.
@@ -225,43 +244,74 @@ class UdpSocket:
                 continue
         self._loop.remove_writer(self._socket.fileno())
 
+    def _send_answers(self) -> None:
+        answers, self._answers = self._answers, []
+        batches, position = self._batches, 0
+        if batches is not None and not self._queue and (not self._segment_size or self._segment_size >= SMALL_SIZE):
+            descriptor = self._socket.fileno()
+            with contextlib.suppress(OSError):
+                while position < len(answers):
+                    position += batches.send(descriptor, answers[position : position + SENT_MESSAGES])
+        for data, address in answers[position:]:
+            self.send(data, address)
+
     def _on_readable(self) -> None:
-        read = self._read_coalesced if self._coalesces else self._read_plain
+        self._is_reading = True
+        try:
+            self._drain()
+            if self._on_drained is not None:
+                self._on_drained()
+        finally:
+            self._is_reading = False
+            if self._answers:
+                self._send_answers()
+
+    def _drain(self) -> None:
         end = time.perf_counter() + DRAIN_SECONDS
-        for _ in range(DRAIN_LIMIT):
+        for _ in range(DRAIN_LIMIT if self._batches is None else DRAIN_LIMIT // RECEIVED_MESSAGES):
             try:
-                if not read():
-                    break
+                if not self._read():
+                    return
             except (BlockingIOError, InterruptedError):
-                break
+                return
             except OSError:
                 continue  # an ICMP error of an earlier send; the socket remains usable
             if time.perf_counter() >= end:
-                self._coalescing.poll_now()
                 break
-        else:
-            self._coalescing.poll_now()
-        if self._on_drained is not None:
-            self._on_drained()
+        self._coalescing.poll_now()
 
-    def _read_plain(self) -> bool:
+    def _read(self) -> bool:
+        """Process what one system call returns. Return whether there may be more. Raises OSError."""
+        if self._batches is None:
+            self._process(*(self._receive_coalesced() if self._coalesces else self._receive_plain()))
+            return self._socket.fileno() >= 0
+        received = self._batches.receive(self._socket.fileno())
+        for data, segment_size, address in received:
+            self._process(data, segment_size, address)
+            if self._socket.fileno() < 0:
+                return False
+        return len(received) == RECEIVED_MESSAGES
+
+    def _receive_plain(self) -> Received:
         data, address = self._socket.recvfrom(MAXIMUM_READ)
-        self._on_datagram(data, 0, len(data), address)
-        return self._socket.fileno() >= 0
+        return data, len(data), address
 
-    def _read_coalesced(self) -> bool:
-        size, ancillary, _, address = self._socket.recvmsg_into((self._buffer,), _ANCILLARY_SIZE)
-        data = bytes(memoryview(self._buffer)[:size])
+    def _receive_coalesced(self) -> Received:
+        buffer = bytearray(MAXIMUM_READ)
+        size, ancillary, _, address = self._socket.recvmsg_into((buffer,), _ANCILLARY_SIZE)
         segment_size = size
         for level, kind, value in ancillary:
             if level == socket.SOL_UDP and kind == UDP_GRO:
                 segment_size = _GRO_SIZE.unpack_from(value)[0]
+        return bytes(memoryview(buffer)[:size]), segment_size, address
+
+    def _process(self, data: bytes, segment_size: int, address: Address) -> None:
+        size = len(data)
         if segment_size >= size:
             self._on_datagram(data, 0, size, address)
-        else:
-            for start in range(0, size, segment_size):
-                self._on_datagram(data, start, min(start + segment_size, size), address)
-        return self._socket.fileno() >= 0
+            return
+        for start in range(0, size, segment_size):
+            self._on_datagram(data, start, min(start + segment_size, size), address)
 
 
 def _enable(bound: socket.socket, option: int) -> bool:

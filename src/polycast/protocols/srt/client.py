@@ -152,7 +152,6 @@ class Client:
         if link is not None and destination == link.engine.parameters.own_id:
             if address == link.address:
                 link.receive(packet, self.now())
-                self._timers.touch(link)
         elif self._handshake is not None:
             self._handshake.receive(packet, address)
 

@@ -7,7 +7,7 @@ import heapq
 import math
 from collections import deque
 from collections.abc import Callable, Sequence
-from time import perf_counter
+from time import monotonic, perf_counter
 from typing import Final
 
 from polycast.net.udp import Address, UdpSocket
@@ -53,7 +53,8 @@ class Link:
         """When its timer expires; see `Timers`."""
 
     def receive(self, data: bytes, now: float) -> None:
-        """Process a datagram; `settle` is to be called after the last one of a read.
+        """Process a datagram in the course of a read; `Timers.settle` is to be called at its end. ``now`` is the time
+        (`time.monotonic`) just now.
 
         Those of a peer that costs too much wait for their turn: see `net.work`.
         """
@@ -65,12 +66,14 @@ class Link:
             backlog.append(data)
             self._queue.add(self)
         else:
-            start = perf_counter()
             try:
-                self.engine.receive_data(data, now)
+                if self.engine.receive_data(data, now):
+                    self._timers.touch(self)
+                else:
+                    self._flush()
             except Exception:
                 self._timers.on_error(self)
-            share.use(perf_counter() - start, now)
+            share.use(monotonic() - now, now)
 
     @property
     def waiting_size(self) -> int:
@@ -134,7 +137,7 @@ class Link:
 
     def _flush(self) -> None:
         for packet in self.engine.data_to_send():
-            self._socket.send(packet, self.address)
+            self._socket.send_soon(packet, self.address)
 
     def _end(self) -> None:
         self._timers.forget(self)

@@ -127,7 +127,6 @@ class SrtServer(Host):
         link = self._clients.link(destination)
         if link is not None and link.address == address:
             link.receive(packet, self.now())
-            self._timers.touch(link)
 
     def _on_handshake(self, packet: bytes, address: Address) -> None:
         host, port = plain_host(str(address[0])), int(address[1])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from struct import Struct
-from typing import Final, NamedTuple
+from typing import Final
 
 from polycast.wire.srt.counters import PacketRate, ReceptionCounters
 from polycast.wire.srt.packet import HEADER_SIZE, SEQUENCE_MASK, WORD
@@ -19,36 +19,30 @@ _MAXIMUM_UNCONFIRMED: Final = 128
 """Acknowledgements whose ACKACK is awaited: those of the last second."""
 
 _FULL: Final = Struct("!IIIIIII")
+_REPORT: Final = Struct("!IIIIxxxxI")
+"""What a sender reads of it."""
 _SMALL_SIZE: Final = 16
 """Bytes up to the room in the receiver's buffer."""
 
+LIGHT: Final = -1
+"""The room in the report of a light acknowledgement, which says nothing of it."""
 
-class Report(NamedTuple):
-    """What an acknowledgement says."""
-
-    position: int
-    """The first packet that has not arrived (31 bits)."""
-    room: int | None = None
-    """Packets that the receiver can take; None for a light acknowledgement."""
-    round_trip: float = 0.0
-    variation: float = 0.0
-    """Seconds."""
-    link_capacity: int = 0
-    """Packets per second, an estimate."""
+Report = tuple[int, int, int, int, int]
+"""What an acknowledgement says: the first packet that has not arrived, the round-trip time and its variation
+(microseconds), how many packets the receiver can take, and how many per second the link carries, an estimate. A plain
+tuple, since there are thousands a second."""
 
 
 def parse_acknowledgement(packet: bytes) -> Report | None:
     """Return the content of an ACK packet, None if it is invalid."""
     size = len(packet) - HEADER_SIZE
-    if size < WORD.size:
-        return None
-    (position,) = WORD.unpack_from(packet, HEADER_SIZE)
-    if size < _SMALL_SIZE:
-        return Report(position & SEQUENCE_MASK)
-    if size < _FULL.size:
-        packet = packet.ljust(HEADER_SIZE + _FULL.size, b"\0")
-    position, round_trip, variation, room, _, capacity, _ = _FULL.unpack_from(packet, HEADER_SIZE)
-    return Report(position & SEQUENCE_MASK, room, round_trip * 1e-6, variation * 1e-6, capacity)
+    if size < _REPORT.size:
+        if size < WORD.size:
+            return None
+        if size < _SMALL_SIZE:
+            return WORD.unpack_from(packet, HEADER_SIZE)[0], 0, 0, LIGHT, 0
+        packet = packet.ljust(HEADER_SIZE + _REPORT.size, b"\0")
+    return _REPORT.unpack_from(packet, HEADER_SIZE)  # type: ignore[return-value]
 
 
 class Acknowledgements:

@@ -10,7 +10,7 @@ from enum import Enum, auto
 from struct import Struct
 from typing import Final
 
-from polycast.wire.srt.acknowledgements import Acknowledgements, parse_acknowledgement
+from polycast.wire.srt.acknowledgements import LIGHT, Acknowledgements, parse_acknowledgement
 from polycast.wire.srt.counters import DirectionCounters, PacketRate, ReceptionCounters
 from polycast.wire.srt.datagrams import Datagrams
 from polycast.wire.srt.delivery_clock import DeliveryClock
@@ -27,6 +27,7 @@ from polycast.wire.srt.packet import (
     MESSAGE_MASK,
     RETRANSMITTED,
     SEQUENCE_MASK,
+    TIME_MASK,
     ControlType,
     build_control,
     control_kind,
@@ -51,6 +52,12 @@ _HOUSEKEEPING_SECONDS: Final = 0.25
 """Seconds between two searches for packets that are too late to be sent again."""
 
 _RANGE: Final = Struct("!II")
+
+_ACK: Final = CONTROL_FLAG >> 16 | ControlType.ACK
+"""The upper half of the first word of an acknowledgement."""
+_ACKACK: Final = CONTROL_FLAG | ControlType.ACKACK << 16
+_ANSWER: Final = Struct("!IIIII")
+"""An ACKACK packet, whose body is empty (`build_control`)."""
 
 
 class State(Enum):
@@ -168,19 +175,25 @@ class Connection:
 
     # Received packets
 
-    def receive_data(self, data: bytes, now: float) -> None:
-        """Process a datagram that was sent to this connection. Invalid ones are ignored and counted."""
+    def receive_data(self, data: bytes, now: float) -> bool:
+        """Process a datagram that was sent to this connection. Invalid ones are ignored and counted.
+
+        Return False if only `data_to_send` has changed by it: that is so for most acknowledgements.
+        """
         if self.state is State.CLOSED:
-            return
+            return False
         if not HEADER_SIZE <= len(data) <= MAXIMUM_DATAGRAM + HEADER_SIZE:
             self.arrived.invalid_packets += 1
-            return
+            return False
         first, second, timestamp, _ = HEADER.unpack_from(data)
         self._times.heard = now
+        if first >> 16 == _ACK:
+            return self._on_ack(second, data, now)
         if first & CONTROL_FLAG:
             self._on_control(first, second, timestamp, data, now)
         else:
             self._on_data(first, second, timestamp, data, now)
+        return True
 
     def _on_data(self, number: int, word: int, timestamp: int, data: bytes, now: float) -> None:
         receiver, counters = self.receiver, self.arrived
@@ -211,9 +224,6 @@ class Connection:
 
     def _on_control(self, first: int, information: int, timestamp: int, data: bytes, now: float) -> None:
         kind = control_kind(first)
-        if kind == ControlType.ACK:
-            self._on_ack(information, data, now)
-            return
         self._times.due = None
         if kind == ControlType.ACKACK:
             if self._acknowledgements.on_ackack(information, now):
@@ -231,19 +241,27 @@ class Connection:
         elif kind == ControlType.USER_DEFINED:
             self._on_key_message(first & 0xFFFF, data[HEADER_SIZE:], now)
 
-    def _on_ack(self, number: int, data: bytes, now: float) -> None:
+    def _on_ack(self, number: int, data: bytes, now: float) -> bool:
+        """Return whether there is more to do than to answer."""
         report, sender = parse_acknowledgement(data), self.sender
-        if report is None or not sender.acknowledge(report.position, now):
+        if report is None or not sender.acknowledge(report[0], now):
             self.arrived.invalid_packets += 1
-            return
+            return False
         self.sent.acks += 1
-        if report.room is not None:
-            sender.window = max(_SMALLEST_WINDOW, min(self.parameters.window, report.room))
-            self.round_trip.report(report.round_trip, report.variation)
-            self.measured.link_capacity = report.link_capacity
-            self._send_control(ControlType.ACKACK, now, number)
+        _, round_trip, variation, room, link_capacity = report
+        if room != LIGHT:
+            parameters, measured = self.parameters, self.measured
+            window = parameters.window
+            sender.window = window if room >= window else max(_SMALLEST_WINDOW, room)
+            measured.round_trip.report(round_trip * 1e-6, variation * 1e-6)
+            measured.link_capacity = link_capacity
+            timestamp = int((now - parameters.started_at) * 1e6) & TIME_MASK
+            self._output.append(_ANSWER.pack(_ACKACK, number, timestamp, parameters.peer_id, 0))
+            self._times.spoken = now
         if sender.waiting:
             self._times.due = None
+            return True
+        return sender.flight > 0 or self.state is not State.OPEN
 
     def _on_nak(self, ranges: Sequence[Range], now: float) -> None:
         output, dropped = self.sender.retransmit(ranges, now)
@@ -326,7 +344,9 @@ class Connection:
     def next_timeout(self) -> float:
         """Return when `handle_timeout` is to be called; infinity for never."""
         if self.state is not State.OPEN:
-            return math.inf if self.state is State.CLOSED else min(self._next_event(), self._drain_time())
+            if self.state is State.CLOSED:
+                return math.inf
+            return min(self._next_event(), self.sender.next_probe(), self._drain_time())
         due = self._times.due
         if due is None:
             due = self._times.due = self._next_event()
@@ -340,7 +360,6 @@ class Connection:
             self.receiver.next_request(),
             self._acknowledgements.next_timeout(),
             self.sender.next_waiting(),
-            self.sender.next_probe(),
             times.spoken + KEEP_ALIVE_SECONDS,
             times.heard + self.parameters.idle_seconds,
             times.housekeeping,

@@ -22,7 +22,7 @@ TRANSPORT_PACKET_SIZE: Final = 188
 
 SEQUENCE_MASK: Final = 0x7FFFFFFF
 """Sequence numbers of packets have 31 bits."""
-_SEQUENCE_HALF: Final = 0x40000000
+SEQUENCE_HALF: Final = 0x40000000
 TIME_MASK: Final = 0xFFFFFFFF
 _TIME_HALF: Final = 0x80000000
 MESSAGE_MASK: Final = 0x03FFFFFF
@@ -84,7 +84,7 @@ def control_kind(first_word: int) -> int:
 
 def extend_sequence(number: int, near: int) -> int:
     """Return a 31-bit sequence number as the integer nearest to ``near``: integers never wrap."""
-    return near + ((number - near + _SEQUENCE_HALF) & SEQUENCE_MASK) - _SEQUENCE_HALF
+    return near + ((number - near + SEQUENCE_HALF) & SEQUENCE_MASK) - SEQUENCE_HALF
 
 
 def extend_time(timestamp: int, near: int) -> int:

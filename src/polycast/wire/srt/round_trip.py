@@ -32,11 +32,12 @@ class RoundTrip:
         self.time += (seconds - self.time) / 8
 
     def report(self, seconds: float, variation: float) -> None:
-        """Take what the peer has measured; the own measurements, if there are any, are preferred."""
+        """Take what the peer has measured, in seconds (not negative). The own measurements, if there are any, are
+        preferred."""
         if not self._is_own:
             self.is_known = True
-            self.time = min(max(seconds, 0.0), _MAXIMUM)
-            self.variation = min(max(variation, 0.0), _MAXIMUM)
+            self.time = min(seconds, _MAXIMUM)
+            self.variation = min(variation, _MAXIMUM)
 
     @property
     def timeout(self) -> float:

@@ -21,6 +21,7 @@ from polycast.wire.srt.packet import (
     KEY_SHIFT,
     MESSAGE_MASK,
     RETRANSMITTED,
+    SEQUENCE_HALF,
     SEQUENCE_MASK,
     TIME_MASK,
     WHOLE_MESSAGE,
@@ -203,9 +204,10 @@ class Sender:
 
     def acknowledge(self, position: int, now: float) -> bool:
         """Everything before ``position`` (31 bits) has arrived. Return whether that is a valid position."""
-        sequence = extend_sequence(position, self.next)
-        if sequence > self.next:
+        behind = (self.next - position) & SEQUENCE_MASK
+        if behind > SEQUENCE_HALF:
             return False
+        sequence = self.next - behind
         queue = self._queue
         if sequence > queue.acknowledged:
             queue.acknowledged = sequence
@@ -351,7 +353,8 @@ class _Repeats:
 
     def forget_before(self, sequence: int, now: float) -> None:
         """The packets before this one have arrived."""
-        self.restart_probes(now)
+        self._probed_at = now
+        self._probes = 0
         if self._last and now >= self._tidied_at + _TIDY_SECONDS:
             self._tidied_at = now
             self._last = {number: time for number, time in self._last.items() if number >= sequence}
