@@ -118,11 +118,12 @@ class TransportSample:
     def feed(self, data: memoryview, arrival_ns: int) -> None:
         if len(data) < HEADER_SIZE or data[0] & _CONTROL:
             return
-        payload = bytes(data[HEADER_SIZE:])
         key = data[4] >> 3 & 3
         if key:
             assert self._keys is not None
-            payload = self._keys.decrypt(key, int.from_bytes(data[:4], "big"), payload) or b""
+            payload = self._keys.decrypt(key, bytes(data)) or b""
+        else:
+            payload = bytes(data[HEADER_SIZE:])
         for start in range(0, len(payload), PACKET_SIZE):
             self._take_packet(payload[start : start + PACKET_SIZE], arrival_ns)
 

@@ -83,7 +83,6 @@ TOO_MANY_ATTRIBUTES: dict[str, int] = {
     "net/budget.py:BudgetedProtocol": 15,
     "net/tls_handshake.py:TlsHandshake": 14,
     "net/tls_transport.py:TlsTransport": 19,
-    "net/udp.py:UdpSocket": 13,
     "protocols/hls/remuxer.py:Remuxer": 20,
     "protocols/rtsp/source_receiver.py:SourceReceiver": 15,
     "protocols/webrtc/inbound.py:InboundMedia": 14,

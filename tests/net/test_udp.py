@@ -7,13 +7,16 @@ import contextlib
 import errno
 import socket
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 
 import pytest
 
+from polycast.net import datagram_batches, udp_reading
 from polycast.net.coalescing import coalesce_reads, coalescing_of
+from polycast.net.datagram_batches import DatagramBatches
 from polycast.net.listen import open_udp_socket
-from polycast.net.udp import DRAIN_LIMIT, QUEUE_LIMIT, Address, UdpSocket, drops_of
+from polycast.net.udp import QUEUE_LIMIT, Address, UdpSocket, drops_of
+from polycast.net.udp_reading import DRAIN_LIMIT
 
 
 class End:
@@ -176,7 +179,8 @@ async def test_closed_socket_is_silent(ends: tuple[End, End]) -> None:
     sender.socket.send(b"x", ("127.0.0.1", 9))
 
 
-async def test_drained_once_per_wake_up(ends: tuple[End, End]) -> None:
+async def test_drained_once_per_wake_up(ends: tuple[End, End], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(udp_reading, "DRAIN_SECONDS", 60.0)
     sender, receiver = ends
     for _ in range(30):
         sender.socket.send(b"x", ("127.0.0.1", receiver.socket.port))
@@ -231,13 +235,18 @@ async def test_dual_stack_reply_reaches_an_ipv4_client() -> None:
             assert await asyncio.get_running_loop().sock_recv(client, 100) == b"reply"
 
 
-async def test_more_datagrams_than_one_iteration_reads_are_not_delayed(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("batches", [True, False])
+async def test_more_datagrams_than_one_iteration_reads_are_not_delayed(
+    monkeypatch: pytest.MonkeyPatch, batches: bool
+) -> None:
     loop = asyncio.get_running_loop()
     coalesce_reads(loop)
     drained_at_poll: list[int] = []
     receiver = End()
     monkeypatch.setattr(coalescing_of(loop), "poll_now", lambda: drained_at_poll.append(receiver.drained))
-    receiver.socket._coalesces = False
+    if not batches:
+        monkeypatch.setattr(udp_reading, "IS_SUPPORTED", False)
+        receiver.socket._reading._coalesces = False
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
         for _ in range(DRAIN_LIMIT + 1):
             sender.sendto(b"datagram", ("127.0.0.1", receiver.socket.port))
@@ -267,3 +276,89 @@ async def test_costly_datagrams_do_not_keep_others_waiting() -> None:
         await done.wait()
     receiver.close()
     assert len(turns) >= 8
+
+
+@pytest.mark.parametrize(("host", "families"), [("127.0.0.1", (4,)), ("", (4, 6)), ("::1", (6,))])
+async def test_batches_of_datagrams_from_many_peers(
+    host: str, families: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """More than one system call returns, of several sizes; addresses are those that Python knows of the senders."""
+    if 6 in families and not socket.has_ipv6:
+        pytest.skip("this machine has no IPv6")
+    monkeypatch.setattr(udp_reading, "DRAIN_SECONDS", 60.0)
+    receiver = End(host)
+    sent = []
+    with contextlib.closing(receiver.socket), contextlib.ExitStack() as stack:
+        for index in range(40):
+            is_ipv4 = families[index % len(families)] == 4
+            sender = stack.enter_context(
+                socket.socket(socket.AF_INET if is_ipv4 else socket.AF_INET6, socket.SOCK_DGRAM)
+            )
+            local = "127.0.0.1" if is_ipv4 else "::1"
+            sender.bind((local, 0))
+            data = bytes([index]) * (index * 30)
+            sender.sendto(data, (local, receiver.socket.port))
+            name = sender.getsockname()
+            sent.append((data, receiver.socket.address(*name[:2]) if is_ipv4 else name))
+        await receiver.get(40)
+    assert receiver.received == sent
+    assert receiver.drained == 1
+
+
+@pytest.mark.parametrize("obstacle", ["", "blocked", "segments", "no batches"])
+@pytest.mark.parametrize("host", ["127.0.0.1", ""])
+async def test_answers_of_a_read_are_sent_at_its_end(host: str, obstacle: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(udp_reading, "DRAIN_SECONDS", 60.0)
+    receiver = End(host)
+    log: list[str] = []
+
+    def answer(data: bytes, start: int, end: int, address: Address) -> None:
+        receiver.socket.send_soon(data[start:end] + b" yourself", address)
+        log.append("answered")
+
+    def send(batches: DatagramBatches, descriptor: int, datagrams: Sequence[tuple[bytes, Address]]) -> int:
+        log.append("sent")
+        if obstacle == "blocked":
+            raise BlockingIOError
+        return batches_send(batches, descriptor, datagrams)
+
+    monkeypatch.setattr(receiver.socket._reading, "_on_datagram", answer)
+    batches_send = DatagramBatches.send
+    monkeypatch.setattr(DatagramBatches, "send", send)
+    if obstacle == "segments":
+        receiver.socket._set_segment_size(8)
+    if obstacle == "no batches":
+        monkeypatch.setattr(udp_reading, "IS_SUPPORTED", False)
+    with contextlib.closing(receiver.socket), contextlib.ExitStack() as stack:
+        clients = [stack.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM)) for _ in range(30)]
+        for index, client in enumerate(clients):
+            client.setblocking(False)
+            client.sendto(b"%d" % index, ("127.0.0.1", receiver.socket.port))
+        for index, client in enumerate(clients):
+            async with asyncio.timeout(30):
+                assert await asyncio.get_running_loop().sock_recv(client, 100) == b"%d yourself" % index
+    assert log == ["answered"] * 30 + (["sent"] if obstacle in ("", "blocked") else [])
+
+
+async def test_large_answers_and_those_outside_of_reads_are_sent_at_once(ends: tuple[End, End]) -> None:
+    sender, receiver = ends
+    sender.socket.send_soon(b"a", ("127.0.0.1", receiver.socket.port))
+    assert await receiver.get(1) == [b"a"]
+    sender.socket._answers = []
+    sender.socket.send_soon(b"b" * 65, ("127.0.0.1", receiver.socket.port))
+    assert await receiver.get(2) == [b"a", b"b" * 65]
+
+
+async def test_remembered_addresses_are_limited(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(datagram_batches, "_KNOWN_ADDRESSES", 3)
+    receiver = End()
+    addresses = datagram_batches.datagram_batches_of(asyncio.get_running_loop())._addresses
+    with contextlib.closing(receiver.socket):
+        for number in range(10):
+            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+                sender.bind((f"127.0.0.{number + 1}", 0))
+                sender.sendto(b"x", ("127.0.0.1", receiver.socket.port))
+                await receiver.get(number + 1)
+                assert receiver.received[-1][1] == sender.getsockname()
+            assert len(addresses._decoded) <= 3
+            assert len(addresses._encoded) <= 3

@@ -19,7 +19,8 @@ from typing import Final
 from msgspec import Struct
 
 from polycast._version import __version__
-from polycast.net.udp import UDP_GRO, UDP_SEGMENT
+from polycast.net.datagram_batches import UDP_GRO
+from polycast.net.udp import UDP_SEGMENT
 
 ENOUGH_FILES: Final = 4096
 """Open files: some two thousand clients."""

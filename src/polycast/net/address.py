@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+Address = tuple[Any, ...]
+"""A socket address: (host, port) or (host, port, flow, scope)."""
+
 
 def join_host_port(host: str, port: int) -> str:
     """Return ``host:port``, an IPv6 host in brackets."""

@@ -9,36 +9,15 @@ import asyncio
 import contextlib
 import errno
 import socket
-import struct
-import time
 from collections import deque
 from collections.abc import Callable
 from typing import Final
 
-from polycast.net.coalescing import coalescing_of
-from polycast.net.datagram_batches import (
-    IS_SUPPORTED,
-    RECEIVED_MESSAGES,
-    SENT_MESSAGES,
-    SMALL_SIZE,
-    Address,
-    Received,
-    datagram_batches_of,
-)
+from polycast.net.address import Address as Address
+from polycast.net.datagram_batches import SENT_MESSAGES, SMALL_SIZE
 from polycast.net.dumped import DumpedSocket
 from polycast.net.loop_local import LoopLocal
-
-DatagramHandler = Callable[[bytes, int, int, Address], None]
-"""Called with (data, start, end, address): one datagram is ``data[start:end]``."""
-
-# Datagrams read per wake-up before other sockets are served.
-DRAIN_LIMIT = 64
-
-# Seconds after which they are served anyway: one read returns up to 64 datagrams, and some cost much.
-DRAIN_SECONDS = 0.005
-
-# Largest UDP payload over IPv4; also the largest coalesced read.
-MAXIMUM_READ = 65_535
+from polycast.net.udp_reading import DatagramHandler, UdpReading
 
 # Bytes of datagrams that are queued while the socket buffer is full, before new ones are dropped. A burst of key frames
 # for some hundred readers fits.
@@ -46,14 +25,10 @@ QUEUE_LIMIT = 64 * 1024 * 1024
 
 # Linux: udp(7). Segments of one system call: UDP_MAX_SEGMENTS of kernels before 6.9.
 UDP_SEGMENT = 103
-UDP_GRO = 104
 MAXIMUM_SEGMENTS = 64
 MAXIMUM_GSO_SIZE = 65_000
 
 _CANNOT_SEGMENT = frozenset({errno.EIO, errno.EINVAL, errno.EOPNOTSUPP, errno.EMSGSIZE})
-
-_GRO_SIZE = struct.Struct("=i")
-_ANCILLARY_SIZE = 64
 
 
 class Drops:
@@ -88,22 +63,18 @@ class UdpSocket:
     ) -> None:
         self._loop = loop
         self._socket = bound
-        self._on_datagram = on_datagram
+        self._reading = UdpReading(loop, bound, on_datagram)
         self._on_drained = on_drained
         self._queue: deque[tuple[bytes | memoryview, int, Address]] = deque()
         self._queued_bytes = 0
-        self._coalesces = _enable(bound, UDP_GRO)
-        self._batches = datagram_batches_of(loop) if IS_SUPPORTED else None
+        self._answers: list[tuple[bytes, Address]] | None = None
+        """While the socket is read: what is sent at the end of it."""
         self._segments = _supports_segmentation(bound)
         """Whether the kernel can segment what is sent (UDP_SEGMENT)."""
         self._segment_size = 0
         """Segment size that is set on the socket; 0 for none. Setting it on the socket rather than in each call makes
         a call 5 % shorter."""
-        self._coalescing = coalescing_of(loop)
         self._is_ipv6 = bound.family == socket.AF_INET6
-        self._answers: list[tuple[bytes, Address]] = []
-        """What is sent at the end of the current read."""
-        self._is_reading = False
         self.dropped = 0
         """Datagrams that could not be sent because the queue was full."""
         loop.add_reader(bound.fileno(), self._on_readable)
@@ -120,9 +91,7 @@ class UdpSocket:
             return
         if isinstance(current, DumpedSocket):
             self._socket = current.plain()
-            self._batches = datagram_batches_of(self._loop) if IS_SUPPORTED else None
         else:
-            self._batches = None  # what goes past the socket is not in the file
             self._socket = DumpedSocket(self._loop, current, prefix, self._segment_size)
 
     @property
@@ -145,9 +114,9 @@ class UdpSocket:
         self.send_segments(data, len(data), address)
 
     def send_soon(self, data: bytes, address: Address) -> None:
-        """Do the same, but while datagrams are read, wait until the end of the read: small answers to many peers are
-        sent together."""
-        if self._is_reading and len(data) <= SMALL_SIZE:
+        """Do the same; while the socket is read, wait until the end of that. Small answers to many peers are then sent
+        together."""
+        if self._answers is not None and len(data) <= SMALL_SIZE:
             self._answers.append((data, address))
         else:
             self.send(data, address)
@@ -244,83 +213,30 @@ class UdpSocket:
                 continue
         self._loop.remove_writer(self._socket.fileno())
 
-    def _send_answers(self) -> None:
-        answers, self._answers = self._answers, []
-        batches, position = self._batches, 0
-        if batches is not None and not self._queue and (not self._segment_size or self._segment_size >= SMALL_SIZE):
-            descriptor = self._socket.fileno()
-            with contextlib.suppress(OSError):
-                while position < len(answers):
-                    position += batches.send(descriptor, answers[position : position + SENT_MESSAGES])
-        for data, address in answers[position:]:
-            self.send(data, address)
-
     def _on_readable(self) -> None:
-        self._is_reading = True
+        bound = self._socket
+        if bound.fileno() < 0:
+            return
+        answers = self._answers = []
         try:
-            self._drain()
+            if self._reading.drain(bound):
+                self._loop.call_soon(self._on_readable)
             if self._on_drained is not None:
                 self._on_drained()
         finally:
-            self._is_reading = False
-            if self._answers:
-                self._send_answers()
+            self._answers = None
+            if answers:
+                self._send_together(answers)
 
-    def _drain(self) -> None:
-        end = time.perf_counter() + DRAIN_SECONDS
-        for _ in range(DRAIN_LIMIT if self._batches is None else DRAIN_LIMIT // RECEIVED_MESSAGES):
-            try:
-                if not self._read():
-                    return
-            except (BlockingIOError, InterruptedError):
-                return
-            except OSError:
-                continue  # an ICMP error of an earlier send; the socket remains usable
-            if time.perf_counter() >= end:
-                break
-        self._coalescing.poll_now()
-
-    def _read(self) -> bool:
-        """Process what one system call returns. Return whether there may be more. Raises OSError."""
-        if self._batches is None:
-            self._process(*(self._receive_coalesced() if self._coalesces else self._receive_plain()))
-            return self._socket.fileno() >= 0
-        received = self._batches.receive(self._socket.fileno())
-        for data, segment_size, address in received:
-            self._process(data, segment_size, address)
-            if self._socket.fileno() < 0:
-                return False
-        return len(received) == RECEIVED_MESSAGES
-
-    def _receive_plain(self) -> Received:
-        data, address = self._socket.recvfrom(MAXIMUM_READ)
-        return data, len(data), address
-
-    def _receive_coalesced(self) -> Received:
-        buffer = bytearray(MAXIMUM_READ)
-        size, ancillary, _, address = self._socket.recvmsg_into((buffer,), _ANCILLARY_SIZE)
-        segment_size = size
-        for level, kind, value in ancillary:
-            if level == socket.SOL_UDP and kind == UDP_GRO:
-                segment_size = _GRO_SIZE.unpack_from(value)[0]
-        return bytes(memoryview(buffer)[:size]), segment_size, address
-
-    def _process(self, data: bytes, segment_size: int, address: Address) -> None:
-        size = len(data)
-        if segment_size >= size:
-            self._on_datagram(data, 0, size, address)
-            return
-        for start in range(0, size, segment_size):
-            self._on_datagram(data, start, min(start + segment_size, size), address)
-
-
-def _enable(bound: socket.socket, option: int) -> bool:
-    if not hasattr(socket, "SOL_UDP"):
-        return False
-    with contextlib.suppress(OSError):
-        bound.setsockopt(socket.SOL_UDP, option, 1)
-        return True
-    return False
+    def _send_together(self, datagrams: list[tuple[bytes, Address]]) -> None:
+        batches, position = self._reading.batches(self._socket), 0
+        if batches is not None and not self._queue and not 0 < self._segment_size < SMALL_SIZE:
+            descriptor = self._socket.fileno()
+            with contextlib.suppress(OSError):
+                while position < len(datagrams):
+                    position += batches.send(descriptor, datagrams[position : position + SENT_MESSAGES])
+        for data, address in datagrams[position:]:
+            self.send(data, address)
 
 
 def _supports_segmentation(bound: socket.socket) -> bool:

@@ -42,7 +42,7 @@ def parse_acknowledgement(packet: bytes) -> Report | None:
         if size < _SMALL_SIZE:
             return WORD.unpack_from(packet, HEADER_SIZE)[0], 0, 0, LIGHT, 0
         packet = packet.ljust(HEADER_SIZE + _REPORT.size, b"\0")
-    return _REPORT.unpack_from(packet, HEADER_SIZE)  # type: ignore[return-value]
+    return _REPORT.unpack_from(packet, HEADER_SIZE)
 
 
 class Acknowledgements:
