@@ -3,56 +3,35 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
 from tests.control.support import running
-from tests.interop import tools
+from tests.interop import go_programs, tools
 
 PROGRAM = "github.com/summerwind/h2spec/cmd/h2spec"
 TOTAL = "145 tests, 145 passed, 0 skipped, 0 failed"
 
 # h2spec's release names no versions of what it needs; these are built by the Go of Debian 12, too.
-MODULE = """\
-module conformance
-
-go 1.19
-
-require (
+REQUIREMENTS = """\
 \tgithub.com/summerwind/h2spec v2.2.1+incompatible
 \tgithub.com/fatih/color v1.15.0
 \tgithub.com/spf13/cobra v1.7.0
 \tgolang.org/x/net v0.17.0
-)
 """
 
-# Seconds to build the program, modules included; the tests themselves take less than a second.
-BUILD_SECONDS = 600
+# The tests themselves take less than a second.
 RUN_SECONDS = 90
 
 
 @pytest.fixture(scope="module")
-def h2spec(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """The program: the one on the PATH, or built by Go."""
-    found = shutil.which("h2spec")
-    if found is not None:
-        return found
-    tools.require("go")
-    folder = tmp_path_factory.mktemp("go")
-    (folder / "go.mod").write_text(MODULE)
-    command = ["go", "build", "-mod=mod", "-o", str(folder / "h2spec"), PROGRAM]
-    built = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=BUILD_SECONDS, check=False)
-    if built.returncode != 0 and not os.environ.get("POLYCAST_REQUIRE_TOOLS"):
-        pytest.skip(f"h2spec cannot be built here: {built.stderr[-300:]}")
-    assert built.returncode == 0, built.stderr
-    return str(folder / "h2spec")
+def h2spec() -> str:
+    return go_programs.built("h2spec", PROGRAM, REQUIREMENTS)
 
 
-@pytest.mark.timeout(BUILD_SECONDS + 2 * RUN_SECONDS)
+@pytest.mark.timeout(go_programs.BUILD_SECONDS + 2 * RUN_SECONDS)
 @pytest.mark.parametrize("encrypted", [False, True], ids=["plain", "TLS"])
 @pytest.mark.parametrize("service", ["HLS", "API"])
 async def test_conformance(h2spec: str, service: str, encrypted: bool, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""FFmpeg, GStreamer and srt-live-transmit publish and read over SRT, call and are called, clear and encrypted."""
+"""FFmpeg, GStreamer, srt-live-transmit and gosrt publish and read over SRT, clear and encrypted."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from tests.interop import copies, tools
+from tests.interop import copies, go_programs, tools
 from tests.interop.copies import AUDIO, NO_H264_SETS, VIDEO
 from tests.interop.lossy_relay import lossy_relay
 from tests.interop.tools import HashedPacket
@@ -19,8 +19,11 @@ pytestmark = pytest.mark.interop
 
 SECRET = "a_long_passphrase"
 SIZES = {"": 0, "128": 16, "192": 24, "256": 32}
-PUBLISHERS = ("ffmpeg", "srt-live-transmit", "gstreamer")
-READERS = ("ffmpeg", "srt-live-transmit", "gstreamer")
+PUBLISHERS = ("ffmpeg", "srt-live-transmit", "gstreamer", "gosrt")
+READERS = ("ffmpeg", "srt-live-transmit", "gstreamer", "gosrt")
+GO_PACKAGE, GO_REQUIREMENTS = "github.com/datarhei/gosrt/contrib/client", "\tgithub.com/datarhei/gosrt v0.9.0\n"
+FED = ("srt-live-transmit", "gosrt")
+"""Programs that send what they get over UDP."""
 PICTURES, SOUNDS = 40, 60
 """Packets that a reader has to get at least."""
 
@@ -87,7 +90,14 @@ def publish_command(name: str, url: str, media: Path) -> list[str | Path]:
     if name == "gstreamer":
         reading = ("filesrc", f"location={media}", "!", "tsparse", "set-timestamps=true", "alignment=7", "!")
         return tools.gstreamer(*reading, "srtsink", f"uri={url}", "sync=true")
+    if name == "gosrt":
+        return [gosrt(), "-from", f"udp://127.0.0.1:{feed_port()}", "-to", url]
     return ["srt-live-transmit", "-q", "-chunk:1316", f"udp://127.0.0.1:{feed_port()}", url]
+
+
+def gosrt() -> str:
+    """Return the program of gosrt that copies a stream. Without a latency, it has none."""
+    return go_programs.built("gosrt-client", GO_PACKAGE, GO_REQUIREMENTS)
 
 
 @functools.cache
@@ -105,18 +115,33 @@ def read_command(name: str, url: str, output: Path) -> list[str | Path]:
     """Return a command that writes what it reads to a file, and does not end by itself."""
     if name == "ffmpeg":
         return tools.ffmpeg(
-            "-i", url, "-map", "0", "-c", "copy", "-copyts", "-flush_packets", "1", "-f", "mpegts", output
+            "-analyzeduration",
+            "1000000",
+            "-i",
+            url,
+            "-map",
+            "0",
+            "-c",
+            "copy",
+            "-copyts",
+            "-flush_packets",
+            "1",
+            "-f",
+            "mpegts",
+            output,
         )
     if name == "gstreamer":
         return tools.gstreamer("srtsrc", f"uri={url}", "!", "filesink", f"location={output}", "buffer-mode=2")
+    if name == "gosrt":
+        return [gosrt(), "-from", url, "-to", f"file://{output}"]
     return ["sh", "-c", f"exec srt-live-transmit -q -chunk:1316 '{url}' file://con > {output}"]
 
 
 def require(*names: str) -> None:
-    for name in names:
+    for name in set(names) - {"gosrt"}:
         tools.require("gst-launch-1.0" if name == "gstreamer" else name)
-    if "srt-live-transmit" in names:
-        tools.require("srt-live-transmit")
+    if "gosrt" in names:
+        gosrt()
 
 
 def check(output: Path, published: list[HashedPacket]) -> None:
@@ -142,14 +167,16 @@ ENOUGH = 260_000
 """Bytes with `PICTURES` and `SOUNDS`."""
 
 
-@pytest.mark.parametrize("key", SIZES)
-@pytest.mark.parametrize("publisher", PUBLISHERS)
+@pytest.mark.parametrize(
+    ("publisher", "key"),
+    [(publisher, key) for publisher in PUBLISHERS for key in SIZES if publisher != "gosrt" or key in ("", "256")],
+)
 def test_frames_arrive_unchanged(running: Running, publisher: str, key: str) -> None:
     require(publisher, *READERS)
     path, folder = path_of(publisher, key), running.folder
     command = publish_command(publisher, running.url(f"publish:{path}", key), running.media)
     with tools.start(publisher, command, folder) as publishing, contextlib.ExitStack() as stack:
-        if publisher == "srt-live-transmit":
+        if publisher in FED:
             stack.enter_context(tools.start("feed", feed_command(running.media), folder))
         running.server.wait_for_publisher(path, publishing)
         outputs = {reader: folder / f"{path}-{reader}.ts" for reader in READERS}
@@ -209,44 +236,70 @@ def test_a_refused_program_says_why(running: Running, stream_id: str, expected: 
         program.wait_until(lambda: expected in program.errors + program.output, "the reason")
 
 
-@pytest.mark.parametrize("key", ["", "256"])
-@pytest.mark.parametrize("mode", ["caller", "listener"])
-def test_a_source(tmp_path: Path, media: Path, mode: str, key: str) -> None:
-    """The other side is FFmpeg, which listens or calls."""
+OTHER_MODE = {"caller": "listener", "listener": "caller"}
+
+
+@pytest.mark.parametrize(
+    ("origin", "mode", "key"),
+    [
+        ("ffmpeg", "caller", ""),
+        ("ffmpeg", "caller", "256"),
+        ("ffmpeg", "listener", ""),
+        ("ffmpeg", "listener", "256"),
+        ("gosrt", "caller", "256"),
+        ("gosrt", "listener", ""),
+    ],
+)
+def test_a_source(tmp_path: Path, media: Path, origin: str, mode: str, key: str) -> None:
+    """The other side listens or calls."""
+    require("ffmpeg", origin)
     port = free_port()
-    other = "listener" if mode == "caller" else "caller"
     source = f"srt://127.0.0.1:{port}?mode={mode}{parameters(key)}"
     paths = f"  cam: {{source: '{source}', sourceRetryPause: 100ms, sourceRetryPauseMax: 200ms}}\n"
-    with serving(tmp_path, media, paths) as running:
-        url = f"srt://127.0.0.1:{port}?mode={other}{parameters(key)}"
+    with serving(tmp_path, media, paths) as running, contextlib.ExitStack() as stack:
+        url = f"srt://127.0.0.1:{port}?mode={OTHER_MODE[mode]}{parameters(key)}"
         if mode == "listener":
             running.server.program.wait_until(
                 lambda: f"waits for a connection on port {port}" in running.server.log, "a listening source"
             )
-        with tools.start("origin", publish_command("ffmpeg", url, media), tmp_path) as origin:
-            origin.wait_until(lambda: "ready: 2 tracks (H264, AAC)" in running.server.log, "a ready source")
-            output = tmp_path / "out.ts"
-            command = read_command("ffmpeg", running.url("read:cam"), output)
-            with tools.start("reader", command, tmp_path) as reader:
-                reader.wait_until(lambda: size_of(output) > ENOUGH, "enough received bytes")
-        check(output, running.published)
+        program = stack.enter_context(tools.start("origin", publish_command(origin, url, media), tmp_path))
+        if origin in FED:
+            stack.enter_context(tools.start("feed", feed_command(media), tmp_path))
+        program.wait_until(lambda: "ready: 2 tracks (H264, AAC)" in running.server.log, "a ready source")
+        output = tmp_path / "out.ts"
+        reader = stack.enter_context(
+            tools.start("reader", read_command("ffmpeg", running.url("read:cam"), output), tmp_path)
+        )
+        reader.wait_until(lambda: size_of(output) > ENOUGH, "enough received bytes")
+        published = running.published
+    check(output, published)
 
 
-@pytest.mark.parametrize("key", ["", "128"])
-@pytest.mark.parametrize("mode", ["caller", "listener"])
-def test_a_destination(tmp_path: Path, media: Path, mode: str, key: str) -> None:
-    """The stream is forwarded to srt-live-transmit, which listens or calls."""
-    require("srt-live-transmit")
+@pytest.mark.parametrize(
+    ("target", "mode", "key"),
+    [
+        ("srt-live-transmit", "caller", ""),
+        ("srt-live-transmit", "caller", "128"),
+        ("srt-live-transmit", "listener", ""),
+        ("srt-live-transmit", "listener", "128"),
+        ("gosrt", "caller", "128"),
+        ("gosrt", "listener", ""),
+    ],
+)
+def test_a_destination(tmp_path: Path, media: Path, target: str, mode: str, key: str) -> None:
+    """The stream is forwarded to a program that listens or calls."""
+    require("ffmpeg", target)
     port = free_port()
-    other = "listener" if mode == "caller" else "caller"
     destination = f"srt://127.0.0.1:{port}?mode={mode}{parameters(key)}"
     with serving(tmp_path, media, f"  cam: {{forward: [{{dest: '{destination}'}}]}}\n") as running:
         output = tmp_path / "out.ts"
-        url = f"srt://127.0.0.1:{port}?mode={other}{parameters(key)}"
+        url = f"srt://127.0.0.1:{port}?mode={OTHER_MODE[mode]}{parameters(key)}"
         command = publish_command("ffmpeg", running.url("publish:cam"), media)
-        with (
-            tools.start("publisher", command, tmp_path),
-            tools.start("target", read_command("srt-live-transmit", url, output), tmp_path) as target,
-        ):
-            target.wait_until(lambda: size_of(output) > ENOUGH, "enough received bytes")
+        with tools.start("publisher", command, tmp_path) as publisher:
+            if mode == "listener":  # gosrt calls once
+                publisher.wait_until(
+                    lambda: f"waits for a connection on port {port}" in running.server.log, "a listening destination"
+                )
+            with tools.start("target", read_command(target, url, output), tmp_path) as program:
+                program.wait_until(lambda: size_of(output) > ENOUGH, "enough received bytes")
         check(output, running.published)

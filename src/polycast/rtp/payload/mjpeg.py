@@ -16,6 +16,8 @@ from polycast.rtp.payload.jpeg_header import HUFFMAN_TABLES, build_header, quant
 from polycast.rtp.payload.rtp_payload import RtpPayload
 from polycast.rtp.refragment import Piece, Refragmenter, follows
 
+_MAXIMUM_SCAN_SIZE = 1 << 24
+"""Bytes of an image: offsets have 24 bits (RFC 2435 section 3.1.2)."""
 MAXIMUM_SEGMENTS = 64
 """Segments before the image data of one JPEG frame; cameras write about 10."""
 
@@ -208,7 +210,7 @@ class MJPEGPacketizer(BasePacketizer):
 
     def payloads(self, frame: Frame) -> Sequence[bytes]:
         image = parse_image(frame.units[0])
-        if len(image.scan) >= 1 << 24:
+        if len(image.scan) >= _MAXIMUM_SCAN_SIZE:
             raise RemoteProtocolError("JPEG image is too large for the fragment offset")
         kind = image.kind + (_FIRST_TYPE_WITH_RESTART if image.restart_interval else 0)
         tail = bytes((kind, _DYNAMIC_TABLES, (image.width + 7) // 8, (image.height + 7) // 8))
@@ -272,6 +274,9 @@ class JpegRefragmenter:
         self._header = data[payload : payload + 1] + data[payload + 4 : payload + _HEADER_SIZE]
         self._restart = restart
         rest = self._rest + data[position : packet.end]
+        if self._offset + len(rest) > _MAXIMUM_SCAN_SIZE:
+            self._rest = b""
+            raise RemoteProtocolError("a JPEG image is too large for RTP")
         while rest:
             room = self._room - _HEADER_SIZE - len(restart) - len(self._tables)
             if len(rest) <= room and not packet.marker:
