@@ -34,26 +34,13 @@ COMPLETENESS_TESTS := $(addprefix tests/,test_codec_table.py test_live_keys.py t
 check: lint ## style, types, the tests of the inner layers, and whether anything was forgotten, in about a minute
 	@$(PYTHON) -m pytest -q -n auto --dist worksteal -m "not programs" $(UNIT_TESTS) $(COMPLETENESS_TESTS)
 
-# Most tests wait for other programs, so that many of them do not disturb each other on two processors.
-# tests/support/schedule.py says which of them run on the same worker, and in which order.
+# Most tests wait for other programs, so that many of them do not disturb each other on two processors. tests/run.py says
+# what runs beside what, tests/support/schedule.py on which worker and in which order. What fails runs once more alone: if
+# it passes then, the machine was too slow for so much at once.
 WORKERS ?= 6
-# What fails beside the others runs once more alone: if it passes then, the machine was too slow for so much at once.
-# What judges how a picture moves in a browser runs alone in the first place.
-ALONE := $(addprefix tests/web/,test_hls_end_to_end.py test_webrtc_in_browsers.py)
 
 test: $(VENV)/.test $(VENV)/.system-packages ## run all tests (PYTEST_ARGS="-k rtsp" for some)
-ifdef PYTEST_ARGS
-	@$(PYTHON) -m pytest $(PYTEST_ARGS)
-else
-	@failed=; \
-	$(PYTHON) -m pytest -q -n $(WORKERS) --dist loadscope $(addprefix --ignore ,$(ALONE)) || failed="first"; \
-	if [ -n "$$failed" ]; then \
-		echo "what has failed runs once more, alone" >&2; \
-		$(PYTHON) -m pytest -q --last-failed --last-failed-no-failures none $(addprefix --ignore ,$(ALONE)) && failed=; \
-	fi; \
-	$(PYTHON) -m pytest -q $(ALONE) || failed="$${failed:+$$failed and }second"; \
-	if [ -n "$$failed" ]; then echo "tests failed in the $$failed run" >&2; exit 1; fi
-endif
+	@$(PYTHON) -m $(if $(PYTEST_ARGS),pytest $(PYTEST_ARGS),tests.run --workers $(WORKERS))
 
 lint: $(VENV)/.test ## check style and types
 	@$(VENV)/bin/ruff check .

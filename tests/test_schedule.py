@@ -29,6 +29,7 @@ COPIES = "tests/interop/test_rtmp_copies.py"
     [
         ("tests/wire/test_sdp.py::test_a[b-c]", "tests/wire/test_sdp.py"),
         ("tests/web/test_web_player.py::test_a[b-c]", "web"),
+        ("tests/web/test_hls_end_to_end.py::test_a[b]", "tests/web/test_hls_end_to_end.py::test_a[b]"),
         ("tests/api/test_examples.py::test_a[b-c]", "tests/api/test_examples.py::test_a[b-c]"),
         (f"{READERS}::test_read[rtsp-mpegts-ffmpeg]", f"{READERS}::[rtsp-mpegts"),
         (f"{READERS}::test_copy[rtsp-mpegts]", f"{READERS}::[rtsp-mpegts"),

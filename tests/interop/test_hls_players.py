@@ -17,7 +17,7 @@ from tests.support.waiting import PATIENCE
 
 pytestmark = pytest.mark.interop
 
-RATE = 30
+RATE = 15
 STREAM = (
     "-re", "-f", "lavfi", "-i", f"testsrc2=size=320x180:rate={RATE}",
     "-f", "lavfi", "-i", "sine=frequency=440:sample_rate=48000",

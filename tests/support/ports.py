@@ -20,7 +20,8 @@ WORKERS = 10
 
 
 def _candidates() -> Iterator[int]:
-    worker = int("".join(filter(str.isdecimal, os.environ.get("PYTEST_XDIST_WORKER", ""))) or 0) % WORKERS
+    worker = int("".join(filter(str.isdecimal, os.environ.get("PYTEST_XDIST_WORKER", ""))) or 0)
+    worker = (worker + int(os.environ.get("POLYCAST_FIRST_WORKER", "0"))) % WORKERS
     start = os.getpid() * 20 % PORTS_OF_A_WORKER
     for number in itertools.count(start, 2):
         yield FIRST_PORT + worker * PORTS_OF_A_WORKER + number % PORTS_OF_A_WORKER

@@ -46,6 +46,7 @@ SHARED = {
     "chaos/test_origin_process.py": WHOLE_NAME,
     "net/test_packet_dump.py": WHOLE_NAME,
     "protocols/webrtc/test_long_run.py": WHOLE_NAME,
+    "web/test_hls_end_to_end.py": WHOLE_NAME,
     # The media; the protocol of the publisher and the server's variant; the publisher and its protocol.
     "interop/test_rtmp_copies.py": r"\[.+?(?=-current-ffmpeg\]|-ffmpeg\])",
     "interop/test_hls_readers.py": r"\[\w+-\w+",
@@ -77,11 +78,12 @@ def group(test: str) -> str:
     """Return the name of the tests that run on the same worker as one does; ``test`` is pytest's name of it."""
     file, _, name = test.partition("::")
     short = file.removeprefix(f"{TESTS.name}/")
-    if (folder := short.partition("/")[0]) in TOGETHER:
-        return folder
     part = SHARED.get(short)
     found = re.search(part, name) if part is not None else None
-    return f"{file}::{found[0]}" if found else file
+    if found:
+        return f"{file}::{found[0]}"
+    folder = short.partition("/")[0]
+    return folder if folder in TOGETHER else file
 
 
 class Scheduler(LoadScopeScheduling):

@@ -53,6 +53,14 @@ DELAY = """const delay = () => {
 newest picture that the page has got, and how far behind it the playlist wants the page to be: hls.js stays further back
 once it ran dry, for which a busy machine is enough."""
 
+SETTLED = f"""(() => {{
+  {DELAY}
+  const {{ played }} = polycast.video, last = played.length - 1;
+  const seconds = last < 0 ? 0 : played.end(last) - played.start(last);
+  return seconds > 2 && polycast.supervisor.source?.playingDate && delay() < %f;
+}})()"""
+"""JavaScript, ``%`` the seconds by which the picture may be late: whether it moves since 2 s and has caught up."""
+
 WATCH = f"""(() => {{
   {CLOCK}
   {DELAY}
@@ -125,7 +133,7 @@ async def play(server: HlsServer, browser: Browser, protocol: str, folder: Path)
         with server.publishing("live/cam", protocol, *PICTURE, *SOUND, *ENCODERS):
             for moment, seconds in (("from the start", WATCH_SECONDS), ("joined later", WATCH_SECONDS / 2)):
                 await page.wait_for("polycast.supervisor.state === 'playing' && polycast.video.currentTime > 0")
-                await page.evaluate("new Promise(resolve => setTimeout(resolve, 4000))")  # it catches up to live
+                await page.wait_for(SETTLED % limit)
                 found = await watch(page, seconds)
                 check(found, page, f"{server.variant} over {protocol}, {run}, {moment}", limit)
                 await check_screenshot(page, folder / f"{server.variant}-{run}.png")

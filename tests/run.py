@@ -1,0 +1,140 @@
+"""Runs all tests, as ``make test`` does: what waits for other programs, then what browsers show, and in its pauses the
+tests of the inner layers.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+TESTS = Path(__file__).resolve().parent
+ROOT = TESTS.parent
+
+INNER = (
+    "codecs", "config", "hub", "media", "net", "rtp", "security", "slates", "tally", "transcode", "wire",
+)  # fmt: skip
+"""Folders whose tests need little but the processor; those that lie in no folder do so, too."""
+BROWSERS = ("web/test_hls_end_to_end.py", "web/test_webrtc_in_browsers.py")
+"""Files that judge how a picture moves in a browser: nothing of the same priority runs beside them."""
+NICENESS = 5
+"""Of the tests of the inner layers, so that the browsers do not notice them."""
+MANY = 50
+"""Files that are not compiled yet, at least, for two processes to compile them before each worker does so by itself."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """A run of pytest. ``first_worker`` keeps the ports of parts that run at the same time apart."""
+
+    name: str
+    workers: int
+    paths: tuple[Path, ...]
+    without: tuple[Path, ...] = ()
+    dist: str = "loadscope"
+    niceness: int = 0
+    first_worker: int = 0
+
+    def start(self, output: int | None = None) -> subprocess.Popen[bytes]:
+        """Run its tests."""
+        return self._pytest("-n", str(self.workers), "--dist", self.dist, output=output)
+
+    def again(self) -> int:
+        """Run once more what has failed, test by test; return pytest's status."""
+        return self._pytest("--last-failed", "--last-failed-no-failures", "none").wait()
+
+    def _pytest(self, *options: str, output: int | None = None) -> subprocess.Popen[bytes]:
+        ignored = [option for path in self.without for option in ("--ignore", str(path))]
+        cache = ("-o", f"cache_dir={ROOT / '.pytest_cache' / self.name}")
+        command = [sys.executable, "-m", "pytest", "-q", *cache, *options, *ignored, *map(str, self.paths)]
+        environment = {**os.environ, "POLYCAST_FIRST_WORKER": str(self.first_worker)}
+        nice = ["nice", "-n", str(self.niceness)] if self.niceness else []
+        return subprocess.Popen([*nice, *command], cwd=ROOT, env=environment, stdout=output, stderr=output)
+
+
+def parts(workers: int) -> tuple[Part, Part, Part]:
+    """Return those that wait for other programs, those of the browsers, and those of the inner layers."""
+    inner = (*(TESTS / name for name in INNER), *sorted(TESTS.glob("test_*.py")))
+    browsers = tuple(TESTS / name for name in BROWSERS)
+    return (
+        Part("programs", workers, (TESTS,), without=(*inner, *browsers)),
+        Part("browsers", 2, browsers),
+        Part("inner", 2, inner, dist="worksteal", niceness=NICENESS, first_worker=5),
+    )
+
+
+def is_compiled(file: Path) -> bool:
+    """Return whether pytest has a compiled copy of a file that is not older."""
+    copies = list((file.parent / "__pycache__").glob(f"{file.stem}.*-pytest-{pytest.__version__}.pyc"))
+    return bool(copies) and max(copy.stat().st_mtime for copy in copies) >= file.stat().st_mtime
+
+
+def compile_all() -> None:
+    """Let two processes compile the tests, unless nearly all of them are compiled: every worker loads all of them."""
+    files = list(TESTS.rglob("test_*.py"))
+    if sum(not is_compiled(file) for file in files) < MANY:
+        return
+    halves: tuple[list[str], list[str]] = [], []
+    sizes = [0, 0]
+    for file in sorted(files, key=lambda file: -file.stat().st_size):
+        half = sizes.index(min(sizes))
+        halves[half].append(str(file))
+        sizes[half] += file.stat().st_size
+    command = [sys.executable, "-m", "pytest", "-q", "--collect-only", "-p", "no:cacheprovider"]
+    for process in [subprocess.Popen([*command, *half], cwd=ROOT, stdout=subprocess.DEVNULL) for half in halves]:
+        process.wait()
+
+
+def failed(part: Part, status: int) -> bool:
+    """Return whether a part has failed, once what failed has run again. So has a part without any test."""
+    if status not in (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED):
+        print(f"what has failed ({part.name}) runs once more, alone", file=sys.stderr, flush=True)
+        status = part.again()
+    return status != pytest.ExitCode.OK
+
+
+def run(workers: int) -> Iterable[str]:
+    """Run all tests; yield the names of the parts in which some failed."""
+    programs, browsers, inner = parts(workers)
+    if failed(programs, programs.start().wait()):
+        yield programs.name
+    with tempfile.TemporaryFile() as output:
+        beside = inner.start(output.fileno())
+        try:
+            status = browsers.start().wait()
+            status_beside = beside.wait()
+        finally:
+            beside.kill()
+        output.seek(0)
+        sys.stdout.write(output.read().decode(errors="replace"))
+        sys.stdout.flush()
+    if failed(browsers, status):
+        yield browsers.name
+    if failed(inner, status_beside):
+        yield inner.name
+
+
+def main() -> int:
+    """Run all tests, and return 1 if some failed twice."""
+    parser = argparse.ArgumentParser(prog="python -m tests.run", description=__doc__)
+    parser.add_argument("--workers", type=int, default=6, help="tests that wait for other programs at the same time")
+    options = parser.parse_args()
+    compile_all()
+    with contextlib.suppress(KeyboardInterrupt):
+        names = list(run(options.workers))
+        if names:
+            print(f"tests failed: {', '.join(names)}", file=sys.stderr)
+        return bool(names)
+    return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())
