@@ -94,7 +94,8 @@ class Application:
         self.forwarding = Forwarding(LoopCheck(self.hub, self._ports).forwarded_again)
         self.recorder = Recorder(loop, self.log, self.hub.observers, lambda: self.configuration)
         self.hub.observers += (self._hooks, self.recorder, self.forwarding)
-        self._servers = Servers(registry.server_kinds(), ServerContext(loop, self.hub, self.log, self._hooks, workers))
+        context = ServerContext(loop, self.hub, self.log, self._hooks, workers, lambda: self.control.recorded.windows)
+        self._servers = Servers(registry.server_kinds(), context)
         self.control = Control(self)
         self._timer: asyncio.TimerHandle | None = None
 

@@ -17,7 +17,7 @@ from polycast.config.recording import DEFAULT_RECORD_PATH
 from polycast.config.source_values import PORT_RANGE, RANGE_TYPE, SCALE, RangeType, range_errors
 from polycast.config.sources import PUBLISHER, source_kind
 from polycast.config.spelling import yaml_key
-from polycast.config.values import Duration, RecordFormat, Size, SourceProtocol
+from polycast.config.values import SECONDS_PER_DAY, Duration, RecordFormat, Size, SourceProtocol
 from polycast.errors import ConfigurationError
 from polycast.security.addresses import IPNetwork
 
@@ -401,6 +401,17 @@ class PathConfiguration(ReceivingConfiguration, frozen=True, kw_only=True, forbi
             )
         ),
     ] = Size(0)
+    hls_dvr: Annotated[
+        Duration,
+        LIVE,
+        NEW,
+        Meta(
+            description=(
+                "How far back viewers of HLS can seek in a recorded stream, such as 2h; a day at most. The playlist "
+                "'dvr.m3u8' in the folder of the path reaches over what is on the disk. It needs 'record: yes'. 0s: no."
+            )
+        ),
+    ] = Duration(0)
     record_before: Annotated[
         Duration,
         LIVE,
@@ -494,7 +505,7 @@ class PathConfiguration(ReceivingConfiguration, frozen=True, kw_only=True, forbi
     """The settings that the entry itself has: new defaults do not change them."""
 
     def broken_rules(self) -> Iterator[ConfigurationError]:
-        """Yield an error for each broken rule between settings of a source."""
+        """Yield an error for each broken rule between settings."""
         yield from range_errors(self.rtsp_range_type, self.rtsp_range_start)
         if any(source.startswith(("udp+rtp://", "unix+rtp://")) for source in self.sources) and not self.rtp_sdp:
             yield ConfigurationError(
@@ -502,6 +513,15 @@ class PathConfiguration(ReceivingConfiguration, frozen=True, kw_only=True, forbi
             )
         if "rpiCamera" in self.sources:
             yield from self.broken_rules_of_camera()
+        if self.hls_dvr and not self.record:
+            yield ConfigurationError(
+                "'hlsDVR' needs 'record: yes': it plays what was recorded", ("hlsDVR",), ("record",)
+            )
+        if self.hls_dvr > SECONDS_PER_DAY:  # segments would be too long
+            yield ConfigurationError("'hlsDVR' can be a day at most; the playback server has everything", ("hlsDVR",))
+        if 0 < self.record_delete_after < self.hls_dvr:
+            text = "'hlsDVR' cannot be longer than 'recordDeleteAfter'"
+            yield ConfigurationError(text, ("hlsDVR",), ("recordDeleteAfter",))
 
     @property
     def sources(self) -> tuple[str, ...]:

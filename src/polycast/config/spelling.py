@@ -23,6 +23,7 @@ _CAPITAL_WORDS: Final = {
     "stun": "STUN",
     "awb": "AWB",
     "cdn": "CDN",
+    "dvr": "DVR",
     "ev": "EV",
     "hdr": "HDR",
     "mjpeg": "MJPEG",

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from polycast.control.lag import LoopLag
     from polycast.control.pprof import Profiles
     from polycast.control.webhooks import Webhooks
-    from polycast.playback.recordings import Recordings
+    from polycast.playback.windows import Recorded
 
 
 class ServiceError(PolycastError):
@@ -54,7 +54,7 @@ class Control:
         self._webhooks: Webhooks | None = None
         self._lag: LoopLag | None = None
         self._profiles: Profiles | None = None
-        self._recordings: Recordings | None = None
+        self._recorded: Recorded | None = None
         self._commands = CommandRule()
         self._background: set[asyncio.Task[None]] = set()
         self._console: ConsoleParts | None = None
@@ -110,6 +110,8 @@ class Control:
         if self._events is not None:
             self._events.close()
         services, self.services = self.services, {}
+        if self._recorded is not None:
+            self._recorded.windows.close()
         self._release_unused()
         await asyncio.gather(*(service.stop() for service in services.values()))
         if self._background:
@@ -242,20 +244,27 @@ class Control:
     def playback(self) -> Application:
         """Return the application of the playback server."""
         from polycast.playback.application import Playback
-        from polycast.playback.recordings import Recordings
 
         log = self._media_server.log.child("playback")
-        if self._recordings is None:
-            self._recordings = Recordings(log)
-        return Playback(self._recordings, self._path_configuration, log).application()
+        return Playback(self.recorded.recordings, self._path_configuration, log).application()
+
+    @property
+    def recorded(self) -> Recorded:
+        """What was recorded, for all who look at it."""
+        from polycast.playback.windows import Recorded
+
+        if self._recorded is None:
+            log = self._media_server.log.child("playback")
+            self._recorded = Recorded(lambda name: self._path_configuration(name).record_path, log)
+        return self._recorded
 
     def _path_configuration(self, name: str) -> PathConfiguration:
         return self._media_server.hub.find_entry(name)[0].configuration
 
     def _release_unused(self) -> None:
-        if "playback" not in self.services and self._recordings is not None:
-            self._recordings.close()
-            self._recordings = None
+        if "playback" not in self.services and self._recorded is not None and not self._recorded.windows.is_used:
+            self._recorded.close()
+            self._recorded = None
         if "api" not in self.services and self._console is not None:
             self._console.stop()
         if not {"api", "metrics"} & self.services.keys() and self._lag is not None:

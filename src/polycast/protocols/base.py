@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from polycast.net.http.transaction import Transaction
     from polycast.protocols.pull import Puller
     from polycast.protocols.push import Pusher
+    from polycast.wire.hls.directives import DeliveryDirectives
+    from polycast.wire.hls.resource import Refusal, Resource
     from polycast.wire.http.response import Response
 
 
@@ -253,6 +255,20 @@ class Workers(typing.Protocol):
         ...
 
 
+class RecordedStreams(typing.Protocol):
+    """Live playlists that reach back over what was recorded."""
+
+    async def playlist(
+        self, path: str, length: float, shortest: float, directives: DeliveryDirectives
+    ) -> Resource | Refusal:
+        """Return the playlist of the last ``length`` seconds of a path; segments have at least ``shortest`` seconds."""
+        ...
+
+    async def file(self, path: str, name: str) -> Resource | Refusal:
+        """Return a file that such a playlist names."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class ServerContext:
     """What a server gets from the application."""
@@ -264,6 +280,8 @@ class ServerContext:
     """Called for each client that connects over TCP."""
     workers: Workers | None = None
     """None unless the process is one of several workers."""
+    recorded: Callable[[], RecordedStreams] | None = None
+    """None where nothing is recorded."""
 
 
 class Server(ABC):

@@ -4,6 +4,8 @@ const IDLE_MS = 3_000;
 const VOLUME_STEP = 0.1;
 // Behind live by more than this: the badge becomes a button to return to live.
 const BEHIND_SECONDS = 2;
+// This near to the right edge of the seek bar is live.
+const LIVE_SECONDS = 5;
 
 export class Controls {
   #elements;
@@ -52,7 +54,9 @@ export class Controls {
   }
 
   togglePlay() {
-    if (this.#video.paused) {
+    if (this.#video.paused && this.#supervisor.back) {
+      this.play(); // where it was
+    } else if (this.#video.paused) {
       this.goLive();
     } else {
       this.pause();
@@ -60,7 +64,9 @@ export class Controls {
   }
 
   goLive() {
-    if (this.#supervisor.secondsBehind > 0.5) {
+    if (this.#supervisor.back) {
+      this.#supervisor.seekBack(0);
+    } else if (this.#supervisor.secondsBehind > 0.5) {
       this.#supervisor.source?.goLive();
     }
     return this.play();
@@ -127,10 +133,26 @@ export class Controls {
     live.title = said;
     live.setAttribute("aria-label", said);
     infoButton.setAttribute("aria-pressed", String(!info.hidden));
+    this.#updateBack();
     start.hidden = this.#supervisor.wantsToPlay || !video.paused || !this.#hasSource;
     unmute.hidden = !(playing && video.muted && !video.paused && this.#offersSound);
     pip.hidden = !document.pictureInPictureEnabled;
     fullscreen.hidden = !(document.fullscreenEnabled || video.webkitSupportsFullscreen);
+  }
+
+  #updateBack() {
+    const { back } = this.#elements;
+    const { source, recorded, secondsBeforeLive } = this.#supervisor;
+    const known = source?.recorded ?? recorded;
+    back.hidden = !known;
+    if (!known || back.matches(":active")) {
+      return;
+    }
+    const behind = this.#supervisor.back ? Math.round(secondsBeforeLive) || 0 : 0;
+    back.min = String(-Math.max(this.#supervisor.back ? source.length : known.seconds, behind));
+    back.value = String(-behind);
+    back.setAttribute("aria-valuetext", behind ? `${formatted(behind)} before live` : "live");
+    back.title = behind ? `−${formatted(behind)}` : "Go back";
   }
 
   get #hasSource() {
@@ -143,7 +165,7 @@ export class Controls {
   }
 
   #buttons() {
-    const { play, start, mute, volume, unmute, live, infoButton, fullscreen, pip, retry, video } = this.#elements;
+    const { play, start, mute, volume, unmute, live, back, infoButton, fullscreen, pip, retry, video } = this.#elements;
     play.addEventListener("click", () => this.togglePlay());
     start.addEventListener("click", () => this.goLive());
     mute.addEventListener("click", () => this.toggleMute());
@@ -156,6 +178,11 @@ export class Controls {
       video.muted = video.volume === 0;
     });
     live.addEventListener("click", () => this.goLive());
+    back.addEventListener("change", () => {
+      const seconds = -Number(back.value);
+      this.#supervisor.seekBack(seconds < LIVE_SECONDS ? 0 : seconds);
+      back.blur(); // arrows are keys of the player again
+    });
     infoButton.addEventListener("click", () => this.toggleInfo());
     fullscreen.addEventListener("click", () => this.toggleFullscreen());
     pip.addEventListener("click", () => this.togglePictureInPicture());
@@ -212,6 +239,11 @@ export class Controls {
     this.#video.addEventListener("playing", wake);
     wake();
   }
+}
+
+function formatted(seconds) {
+  const parts = [Math.floor(seconds / 3600), Math.floor(seconds / 60) % 60, seconds % 60];
+  return parts.slice(parts[0] ? 0 : 1).map((part, index) => (index ? String(part).padStart(2, "0") : part)).join(":");
 }
 
 function label(button, text, icon) {

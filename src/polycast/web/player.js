@@ -11,7 +11,7 @@ const TICK_MS = 500;
 const BUFFERING_MS = 700;
 
 const IDS = ["player", "video", "heading", "name", "figures", "message", "title", "advice", "retry", "start", "unmute",
-  "info", "rows", "controls", "play", "mute", "volume", "live", "infoButton", "pip", "fullscreen", "soundOnly", "soundOnlyText"];
+  "info", "rows", "controls", "back", "play", "mute", "volume", "live", "infoButton", "pip", "fullscreen", "soundOnly", "soundOnlyText"];
 const elements = Object.fromEntries(IDS.map((id) => [id, document.getElementById(id)]));
 const { video } = elements;
 

@@ -38,6 +38,10 @@ export class HlsSource {
     this.#listeners = listeners;
     this.hls = new self.Hls(configuration(options));
     const { Events } = self.Hls;
+    this.hls.on(Events.MANIFEST_LOADED, (_, { sessionData }) => this.#read(sessionData));
+    if (options.back) {
+      video.addEventListener("loadedmetadata", () => this.seekBack(options.back), { once: true });
+    }
     this.hls.on(Events.ERROR, (_, data) => this.#error(data));
     this.hls.on(Events.FRAG_BUFFERED, (_, data) => this.#count(data));
     this.hls.on(Events.LEVEL_LOADED, (_, { details }) => {
@@ -51,6 +55,27 @@ export class HlsSource {
   stop() {
     this.#listeners = null;
     this.hls.destroy();
+  }
+
+  /** What the playlist says of another one, that reaches back over recordings. */
+  #read(sessionData) {
+    const recorded = sessionData?.["polycast.dvr"]?.VALUE;
+    if (recorded) {
+      this.recorded = { address: recorded, seconds: Number(sessionData["polycast.dvr.seconds"]?.VALUE) || 0 };
+    }
+  }
+
+  /** Seconds that the playlist reaches back. */
+  get length() {
+    return this.hls.latestLevelDetails?.totalduration ?? 0;
+  }
+
+  /** Go to some seconds before live. */
+  seekBack(seconds) {
+    const details = this.hls.latestLevelDetails;
+    if (details) {
+      this.#video.currentTime = Math.max(details.fragmentStart, details.edge - seconds);
+    }
   }
 
   goLive() {
@@ -149,7 +174,7 @@ function codecsIn(mimeType) {
   return found ? found[1].split(",").map((codec) => codec.trim()) : [];
 }
 
-function configuration({ lowLatency }) {
+function configuration({ lowLatency, back }) {
   const patient = (policy, milliseconds) => ({
     default: { ...policy.default, maxTimeToFirstByteMs: milliseconds, maxLoadTimeMs: milliseconds },
   });
@@ -157,7 +182,7 @@ function configuration({ lowLatency }) {
   return {
     lowLatencyMode: lowLatency,
     initialLiveManifestSize: 2,
-    maxLiveSyncPlaybackRate: CATCH_UP_RATE,
+    maxLiveSyncPlaybackRate: back ? 1 : CATCH_UP_RATE,
     liveDurationInfinity: true,
     backBufferLength: 10,
     enableInterstitialPlayback: false,

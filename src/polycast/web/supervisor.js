@@ -2,6 +2,7 @@
 // restarts it. It never gives up unless retrying would be useless.
 
 import { incompatible, probe } from "./probe.js";
+import { withPageQuery } from "./options.js";
 import { describe, problemOfPage } from "./problems.js";
 
 // Between two checks while the stream is not live; randomised, so that a thousand viewers do not send requests at once.
@@ -49,6 +50,10 @@ export class Supervisor {
     this.#options = options;
     this.#changed = changed;
     this.source = null;
+    /** The playlist that reaches back over recordings: `{address, seconds}`; null if there is none. */
+    this.recorded = null;
+    /** Seconds before live at which the viewer began to watch; 0 while live. */
+    this.back = 0;
     this.state = "connecting";
     this.codecs = [];
     /** Tracks of the stream that HLS does not carry: `{kind, name}`. */
@@ -90,7 +95,7 @@ export class Supervisor {
       if (now - this.#startedAt > HEALTHY_MS) {
         this.#delay = FIRST_DELAY_MS;
       }
-      if (!video.paused && this.secondsBehind > JUMP_SECONDS) {
+      if (!this.back && !video.paused && this.secondsBehind > JUMP_SECONDS) {
         this.source.goLive();
       }
     }
@@ -98,6 +103,21 @@ export class Supervisor {
     if (now - this.#lastProgress > Math.max(patience, 3000 * (this.source?.targetDuration || 0))) {
       this.#failed({ kind: "stalled" });
     }
+  }
+
+  /** Go to some seconds before live, in the playlist that reaches back; 0: live again. */
+  seekBack(seconds) {
+    if (this.back && seconds) {
+      this.source.seekBack(seconds);
+    } else if (this.back || seconds) {
+      this.back = seconds;
+      this.#play();
+    }
+  }
+
+  /** Seconds between live and what is shown; NaN while unknown. */
+  get secondsBeforeLive() {
+    return this.source?.latency ?? NaN;
   }
 
   /** Seconds behind where playback should be; 0 while unknown. */
@@ -154,7 +174,9 @@ export class Supervisor {
     this.#endedPlaylist = null;
     this.#lastProgress = performance.now();
     this.#enter("connecting", { title: "Connecting…" });
-    this.source = new this.#Source(this.#video, this.#address, this.#options, {
+    this.recorded = this.source?.recorded ?? this.recorded;
+    const address = this.back ? withPageQuery(this.recorded.address, location.href) : this.#address;
+    this.source = new this.#Source(this.#video, address, { ...this.#options, back: this.back }, {
       failed: (failure) => this.#failed(failure),
     });
     this.#changed("source", null);
@@ -174,6 +196,7 @@ export class Supervisor {
     if (this.#waits) {
       return;
     }
+    this.back = 0; // the stream is asked for again
     console.info("Playback stopped:", failure.kind, failure.status ?? "");
     if (failure.kind === "codecs") {
       this.#refusedCodecs = String(this.codecs);

@@ -127,6 +127,7 @@ def parse(text: str) -> Playlist:
 
 _BEFORE_SEGMENTS = frozenset(
     (
+        "#EXT-X-INDEPENDENT-SEGMENTS",
         "#EXT-X-VERSION",
         "#EXT-X-TARGETDURATION",
         "#EXT-X-MEDIA-SEQUENCE",
@@ -164,7 +165,7 @@ def _parse_header(playlist: Playlist, name: str, value: str) -> None:
         found = attributes(value)
         playlist.reports[found["URI"]] = int(found["LAST-MSN"]), int(found["LAST-PART"])
     else:
-        rule(name == "#EXT-X-ALLOW-CACHE", f"an unknown tag: {name}")
+        rule(name in ("#EXT-X-ALLOW-CACHE", "#EXT-X-INDEPENDENT-SEGMENTS"), f"an unknown tag: {name}")
 
 
 class Checker:

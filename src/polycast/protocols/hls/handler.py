@@ -42,6 +42,7 @@ from polycast.protocols.hls.reasons import (
     skipped_header,
     stall_problem,
 )
+from polycast.protocols.hls.recorded import ENTRY_NAMES, RecordedFiles, is_recorded
 from polycast.protocols.hls.remuxer import TIMED_OUT, Lookup, Remuxer
 from polycast.protocols.hls.reports import reference_of
 from polycast.protocols.hls.sound import planned_tracks
@@ -67,7 +68,7 @@ from polycast.protocols.http_streams.streams import HttpStreams
 from polycast.protocols.pages import POLICY_HEADER, Pages
 from polycast.web import ASSETS_FOLDER, INDEX_PAGE, PLAYER_PAGE, START_PAGE, page, page_with_problem
 from polycast.wire.hls.dash import MANIFEST_NAME
-from polycast.wire.hls.muxer import INDEX_NAME, NOTHING_TO_CARRY, select_tracks
+from polycast.wire.hls.muxer import NOTHING_TO_CARRY, select_tracks
 from polycast.wire.hls.options import Variant
 from polycast.wire.hls.resource import CONTENT_TYPE_PLAYLIST, Refusal, Resource
 from polycast.wire.http.message import Request
@@ -83,6 +84,7 @@ class Host(Protocol):
     context: ServerContext
     configuration: Configuration
     streams: HttpStreams
+    recorded: RecordedFiles
     remuxers: dict[str, Remuxer]
     """The muxers that run, or wait for a publisher to come back, by path name."""
     now: Callable[[], float]
@@ -154,6 +156,7 @@ class RequestHandler:
         self._pages.allow_origin(self._origins.fixed)
         for remuxer in self._remuxers.values():
             remuxer.forget_answers()
+        self._server.recorded.forget()
 
     def handle(self, transaction: Transaction) -> None:
         """Answer a request, now or later."""
@@ -184,7 +187,8 @@ class RequestHandler:
         if key is not None and (method == "GET" or method == "HEAD"):
             remuxer = self._remuxers.get(target.folder)
             is_cdn = self._is_cdn(transaction, key)
-            if remuxer is None or not (is_cdn or remuxer.is_public or self._is_known(transaction, target)):
+            is_free = is_cdn or (remuxer is not None and remuxer.is_public) or self._is_known(transaction, target)
+            if remuxer is None or not is_free or is_recorded(key[0]):
                 self._run(transaction, self._file(transaction, target, key, is_cdn=is_cdn))
                 return None
             if (is_cdn or remuxer.is_public) and not self._join(transaction, target, is_cdn=is_cdn):
@@ -342,6 +346,9 @@ class RequestHandler:
                 return refuse(self._responses, request, problem, self._dialect)
         if transaction.receiver is None and not self._join(transaction, target, is_cdn=is_cdn):
             return self._sent_away()
+        if is_recorded(key[0]):
+            recorded = await self._server.recorded.find(remuxer, key, self._server, self)
+            return self._file_response(request, remuxer, recorded)
         found = remuxer.request(key, transaction, self._server.now())
         return self._file_response(request, remuxer, found) if found is not None else None
 
@@ -438,10 +445,10 @@ class RequestHandler:
         """
         client = (target.folder, "", b"") if is_cdn else self._client_of(transaction, target)
         visit = self.audience.find(client, transaction.started)
-        if visit is None or (visit.is_kicked and target.path.endswith(f"/{INDEX_NAME}")):
+        if visit is None or (visit.is_kicked and target.path.rpartition("/")[2] in ENTRY_NAMES):
             peer = join_host_port(transaction.client, transaction.peer[1])
-            agent = user_agent_of(transaction.request)
-            visit = Visit(target.folder, peer, plain_query(target.query), "", agent, is_cdn=is_cdn)
+            query, agent = plain_query(target.query), user_agent_of(transaction.request)
+            visit = Visit(target.folder, peer, query, "", agent, is_cdn=is_cdn)
             self.audience.add(client, visit, transaction.started)
         elif visit.is_kicked:
             return False
@@ -508,7 +515,7 @@ class RequestHandler:
         """Return None if the client may have a file, otherwise the response."""
         request = transaction.request
         is_session = self._hub.asks_once(target.folder, Action.READ)
-        is_index = key[0] == INDEX_NAME
+        is_index = key[0] in ENTRY_NAMES
         access = self._access_request(transaction, target)
         if is_session:
             viewer = self.viewers.find(
@@ -520,7 +527,7 @@ class RequestHandler:
                 self._mark(transaction, target, viewer)
                 return None
             if is_index and not field_of(target.query, COOKIE_CHECK):
-                return self._check_cookies(request, target)
+                return self._check_cookies(request, target, key[0])
         allowed = await self._authorize(transaction, access)
         if isinstance(allowed, Problem):
             self._log_refusal(transaction, target, allowed)
@@ -540,11 +547,11 @@ class RequestHandler:
             viewer.is_trusted = True
         return True
 
-    def _check_cookies(self, request: Request, target: Target) -> Response:
+    def _check_cookies(self, request: Request, target: Target, name: str) -> Response:
         """Return the redirection that shows whether the player keeps cookies."""
         others = [part for part in target.query.split("&") if part and part.partition("=")[0] != COOKIE_CHECK]
         fields = "&".join(sorted([f"{COOKIE_CHECK}=1", *others]))
-        location = f"{INDEX_NAME}?{fields}".encode("latin-1", "replace")
+        location = f"{name}?{fields}".encode("latin-1", "replace")
         # Relative, so that it also works behind a proxy that serves this server in a folder.
         if self._is_as_in_mediamtx and not is_from_proxy(request):
             location = absolute_folder(target.folder, "") + location
@@ -553,7 +560,7 @@ class RequestHandler:
 
     def _welcome(self, transaction: Transaction, target: Target, access: AccessRequest, user: str) -> None:
         """Begin the session of a viewer, who was authorised as ``user``."""
-        is_index = target.path.endswith(f"/{INDEX_NAME}")
+        is_index = target.path.rpartition("/")[2] in ENTRY_NAMES
         if not (is_index or access.credentials.is_given):
             return
         viewer = self.viewers.add(access, self._server.now(), user, transaction.peer[1])

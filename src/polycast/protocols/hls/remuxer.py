@@ -25,6 +25,7 @@ from polycast.protocols.hls.blocked_requests import BlockedRequests
 from polycast.protocols.hls.configuration import HlsConfiguration
 from polycast.protocols.hls.folder import MuxerFolder
 from polycast.protocols.hls.item import HlsMuxerItem
+from polycast.protocols.hls.recorded import recorded_playlist
 from polycast.protocols.hls.sound import ConvertedSound, advice
 from polycast.protocols.hls.target import ResourceKey
 from polycast.wire.hls.dash import MANIFEST_NAME
@@ -114,6 +115,8 @@ class Remuxer(FrameReader):
             segment_maximum_size=int(settings.hls_segment_max_size),
             trusts_capture_times=path.configuration.use_absolute_timestamp,
             splits_audio=settings.dash,
+            recorded_playlist=recorded_playlist(path),
+            recorded_seconds=int(path.configuration.hls_dvr),
         )
         self.path = path
         self.key_frame_interval = options.segment_duration
@@ -252,6 +255,10 @@ class Remuxer(FrameReader):
             awaited = self._muxer.next_sequence(name)
         gaps = _APPLE_SESSION in transaction.request.fields
         return (name, directives._replace(gaps=gaps, awaited=awaited)) if gaps or awaited is not None else key
+
+    def use(self, now: float) -> None:
+        """Note that somebody watches its stream otherwise."""
+        self._used = now
 
     def update_access(self) -> None:
         """Find out again whether its files need authorisation, after a change of the settings."""

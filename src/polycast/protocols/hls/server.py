@@ -6,6 +6,7 @@ import asyncio
 import time
 from weakref import WeakKeyDictionary
 
+from polycast.config.path_schema import PathConfiguration
 from polycast.config.schema import Configuration
 from polycast.errors import LocalProtocolError
 from polycast.hub.errors import PathError
@@ -19,6 +20,7 @@ from polycast.protocols.hls.audience import IDLE_SECONDS, Visit
 from polycast.protocols.hls.configuration import HlsConfiguration
 from polycast.protocols.hls.handler import RequestHandler
 from polycast.protocols.hls.item import HlsMuxerItem
+from polycast.protocols.hls.recorded import RecordedFiles
 from polycast.protocols.hls.remuxer import Remuxer
 from polycast.protocols.hls.reports import ViewerReports
 from polycast.protocols.http_streams.streams import HttpStreams
@@ -43,6 +45,7 @@ class HlsServer(TcpServer, HttpListener, PathObserver):
         """The muxers that are running, or waiting for a publisher to return, by path name."""
         self._reports = ViewerReports(context.hub, self.log)
         self.streams = HttpStreams(context.hub, context.loop, self.log)
+        self.recorded = RecordedFiles(context.recorded)
         self.handler = RequestHandler(self)
         self._stopping = False
         self._numbering = _numberings.setdefault(context.hub, Numbering())
@@ -157,6 +160,13 @@ class HlsServer(TcpServer, HttpListener, PathObserver):
     def on_path_online(self, path: Path) -> None:
         if self.context.workers is not None:  # it may have come from another worker before, for the same readers
             self.on_path_ready(path)
+
+    def on_path_reconfigured(self, path: Path, old: PathConfiguration) -> None:
+        remuxer = self.remuxers.get(path.name)
+        if remuxer is not None and old.hls_dvr != path.configuration.hls_dvr:
+            remuxer.close("hlsDVR has changed")
+            if remuxer.is_automatic:
+                self.on_path_ready(path)
 
     def _make_automatically(self, path: Path) -> None:
         remuxer = self.remuxers.get(path.name)

@@ -467,6 +467,8 @@ class Muxer:
             frame_rate=self._main.frame_rate if video else None,
             renditions=self._describe_audio(complete) if len(self._renditions) > 1 else (),
             independent_segments=self._independent_segments,
+            recorded_playlist=self._options.recorded_playlist,
+            recorded_seconds=self._options.recorded_seconds,
         )
 
     def _describe_audio(self, states: Sequence[_TrackState]) -> list[AudioRendition]:

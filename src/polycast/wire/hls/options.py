@@ -32,6 +32,10 @@ class MuxerOptions:
     """Seconds; for lowLatency. Raised if the frame rate requires it."""
     trusts_capture_times: bool = False
     """Whether the wall clock is that of the publisher, however far it is off."""
+    recorded_playlist: str = ""
+    """Address of another playlist of the stream, with what was recorded; empty if there is none."""
+    recorded_seconds: int = 0
+    """How far it reaches back."""
     splits_audio: bool = False
     """Whether a single audio track beside video is a rendition of its own, as DASH needs it."""
     segment_maximum_size: int = 50 * 1024 * 1024

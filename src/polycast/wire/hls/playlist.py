@@ -16,6 +16,9 @@ HOLD_BACK_PARTS = 3
 LISTED_PART_TARGETS = 3
 """Target durations from the end within which parts are listed (section 6.2.2)."""
 
+RECORDED_DATA_ID = "polycast.dvr"
+"""Of the EXT-X-SESSION-DATA tag (RFC 8216 section 4.3.4.4) that names the playlist of what was recorded."""
+
 _VERSIONS = {Variant.MPEGTS: 3, Variant.FMP4: 9, Variant.LOW_LATENCY: 9}
 
 
@@ -163,6 +166,10 @@ class MultivariantPlaylist:
     renditions: Sequence[AudioRendition] = ()
     independent_segments: bool = True
     """Whether all segments start with a key frame."""
+    recorded_playlist: str = ""
+    """Address of another playlist of the stream, with what was recorded; empty if there is none."""
+    recorded_seconds: int = 0
+    """How far it reaches back."""
 
 
 _AUDIO_GROUP = "audio"
@@ -179,6 +186,9 @@ def write_multivariant_playlist(playlist: MultivariantPlaylist) -> bytes:
     lines = ["#EXTM3U", f"#EXT-X-VERSION:{max(version, 4) if playlist.renditions else version}"]
     if playlist.independent_segments:
         lines.append("#EXT-X-INDEPENDENT-SEGMENTS")
+    if playlist.recorded_playlist:
+        lines.append(f'#EXT-X-SESSION-DATA:DATA-ID="{RECORDED_DATA_ID}",VALUE="{playlist.recorded_playlist}"')
+        lines.append(f'#EXT-X-SESSION-DATA:DATA-ID="{RECORDED_DATA_ID}.seconds",VALUE="{playlist.recorded_seconds}"')
     lines.append("")
     for rendition in playlist.renditions:
         attributes = [f'TYPE=AUDIO,GROUP-ID="{_AUDIO_GROUP}",NAME={_quoted(rendition.name)}']

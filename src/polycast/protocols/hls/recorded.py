@@ -1,0 +1,100 @@
+"""The playlist that reaches back over what was recorded, and its files."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final, Protocol
+from weakref import WeakKeyDictionary
+
+from polycast.hub.path import Path
+from polycast.net.http.file import HttpFile
+from polycast.protocols.base import RecordedStreams
+from polycast.protocols.hls.configuration import HlsConfiguration
+from polycast.protocols.hls.target import ResourceKey
+from polycast.wire.hls.muxer import INDEX_NAME
+from polycast.wire.hls.resource import Refusal, Resource
+
+RECORDED_NAME: Final = "dvr.m3u8"
+"""The playlist, in the folder of the path."""
+ENTRY_NAMES: Final = (INDEX_NAME, RECORDED_NAME)
+"""What players ask for first."""
+_PREFIX: Final = "dvr-"
+"""Of all other files."""
+
+_NO_FILE: Final = Refusal(404, "there is no such file")
+_NO_WINDOW: Final = Refusal(404, "viewers cannot go back in this stream (hlsDVR)")
+
+
+class Host(Protocol):
+    """The server."""
+
+    now: Callable[[], float]
+    """Monotonic seconds."""
+
+    @property
+    def settings(self) -> HlsConfiguration:
+        """The settings of HLS as they are now."""
+        ...
+
+
+class Watched(Protocol):
+    """The muxer of the path."""
+
+    path: Path
+
+    def use(self, now: float) -> None:
+        """Note that somebody watches its stream otherwise."""
+        ...
+
+
+class Preparer(Protocol):
+    """Makes responses."""
+
+    def prepare(self, resource: Resource, name: str) -> HttpFile:
+        """Return a file with its headers."""
+        ...
+
+
+def is_recorded(name: str) -> bool:
+    """Return whether a file is one of those of the recording."""
+    return name == RECORDED_NAME or name.startswith(_PREFIX)
+
+
+def recorded_playlist(path: Path) -> str:
+    """Return the name of the playlist; empty if the path has none."""
+    return RECORDED_NAME if path.configuration.hls_dvr else ""
+
+
+class RecordedFiles:
+    """Finds the files for requests."""
+
+    def __init__(self, recorded: Callable[[], RecordedStreams] | None) -> None:
+        self._recorded = recorded
+        self._prepared: WeakKeyDictionary[Resource, HttpFile] = WeakKeyDictionary()
+
+    async def find(self, watched: Watched, key: ResourceKey, server: Host, preparer: Preparer) -> HttpFile | Refusal:
+        """Return the file of a path that a request is for; the playlist once it has what is asked for."""
+        watched.use(server.now())
+        path = watched.path
+        name, directives = key
+        length = float(path.configuration.hls_dvr)
+        if self._recorded is None or not length:
+            return _NO_WINDOW if name == RECORDED_NAME else _NO_FILE
+        if isinstance(directives, Refusal):
+            return directives
+        if name == RECORDED_NAME:
+            found = await self._recorded().playlist(
+                path.name, length, float(server.settings.hls_segment_duration), directives
+            )
+        else:
+            found = await self._recorded().file(path.name, name)
+        if isinstance(found, Refusal):
+            return found
+        file = self._prepared.get(found)
+        if file is None:
+            file = self._prepared[found] = preparer.prepare(found, name)
+        return file
+
+    def forget(self) -> None:
+        """Discard the responses that were prepared."""
+        self._prepared.clear()

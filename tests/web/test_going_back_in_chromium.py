@@ -1,0 +1,78 @@
+"""Chromium goes back in a live stream, over what was recorded before the server ran, and returns to live (hlsDVR)."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from tests.browser import launch
+from tests.control.support import Server, running
+from tests.interop import tools
+
+pytestmark = pytest.mark.interop
+
+FLAGS = ("--autoplay-policy=no-user-gesture-required",)
+PICTURE = ("-c:v", "libx264", "-preset", "ultrafast", "-tune", "zerolatency", "-g", "25", "-pix_fmt", "yuv420p")
+BEFORE, LIVE = 320, 640
+WIDTH = "polycast.video.videoWidth"
+MOVES = "!polycast.video.paused && polycast.video.currentTime"
+
+
+def source(width: int) -> tuple[str, ...]:
+    return ("-f", "lavfi", "-i", f"testsrc2=size={width}x180:rate=25", "-f", "lavfi", "-i", "sine=sample_rate=48000")
+
+
+@contextlib.asynccontextmanager
+async def publishing(server: Server) -> AsyncIterator[None]:
+    command = tools.ffmpeg("-re", *source(LIVE), *PICTURE, "-c:a", "aac", "-f", "rtsp", server.url("cam"))
+    process = await asyncio.create_subprocess_exec(*map(str, command))
+    try:
+        await server.until(lambda: server.app.hub.paths["cam"].is_online)
+        yield
+    finally:
+        process.terminate()
+        await process.wait()
+
+
+@pytest.mark.parametrize("variant", ["fmp4", "lowLatency"])
+async def test_back_and_live_again(variant: str, tmp_path: Path) -> None:
+    tools.require("ffmpeg")
+    folder = tmp_path / "recordings" / "cam"
+    folder.mkdir(parents=True)
+    recorded = folder / f"{int(time.time()) - 60}-000000.mp4"
+    command = tools.ffmpeg(
+        *source(BEFORE), "-t", "10", *PICTURE, "-c:a", "aac",
+        *("-movflags", "+frag_keyframe+delay_moov+default_base_moof", recorded),
+    )  # fmt: skip
+    assert await (await asyncio.create_subprocess_exec(*map(str, command))).wait() == 0
+    path = {"record": True, "recordPath": f"{tmp_path}/recordings/%path/%s-%f", "hlsDVR": "5m"}
+    values = {"hlsVariant": variant, "hlsEncryption": variant == "lowLatency", "protocols": ["tcp"]}
+    if variant == "lowLatency":
+        tools.make_certificate(tmp_path)
+        values |= {"hlsServerCert": f"{tmp_path}/server.crt", "hlsServerKey": f"{tmp_path}/server.key"}
+    async with running(paths={"cam": path}, **values) as server, publishing(server):
+        port = server.app.servers["HLS"].ports["hlsAddress"]
+        scheme = "https" if variant == "lowLatency" else "http"
+        async with launch(tmp_path, *FLAGS, ignore_certificates=True) as browser:
+            page = await browser.open(f"{scheme}://127.0.0.1:{port}/cam/")
+            await page.wait_for(f"{WIDTH} === {LIVE} && polycast.supervisor.state === 'playing'")
+            await page.wait_for("!document.getElementById('back').hidden")
+            await page.evaluate(
+                "(() => { const back = document.getElementById('back'); back.value = -200;"
+                " back.dispatchEvent(new Event('change')); })()"
+            )
+            await page.wait_for(f"{WIDTH} === {BEFORE} && {MOVES} > 1")
+            before = await page.evaluate("polycast.supervisor.secondsBeforeLive")
+            assert before > 5
+            await page.screenshot(tmp_path / "back.png")
+            await page.wait_for("document.getElementById('live').dataset.state === 'behind'")
+            await page.wait_for(f"{WIDTH} === {LIVE} && {MOVES} > 10", 60)  # over the gap
+            await page.evaluate("document.getElementById('live').click()")
+            await page.wait_for("polycast.supervisor.back === 0 && polycast.supervisor.state === 'playing'")
+            await page.wait_for("document.getElementById('live').dataset.state === 'live'")
+            await page.wait_for(f"{WIDTH} === {LIVE} && {MOVES} > 0")
+            assert not [line for line in page.console if line.startswith("error")]
