@@ -112,6 +112,34 @@ async def test_what_was_not_written_is_not_forgotten(tmp_path: Path) -> None:
         assert (await server.get("/v1/config/text"))["isGenerated"] is False
 
 
+async def test_texts_include_only_files_of_the_configuration(tmp_path: Path) -> None:
+    """Errors in an included file tell what is in it: whoever may check a text could read any file of this machine."""
+    folder = tmp_path / "server"
+    (folder / "conf.d").mkdir(parents=True)
+    (folder / "conf.d" / "one.yml").write_text("paths:\n  one:\n")
+    for name in ("known.yml", "secret.yml"):
+        (tmp_path / name).write_text(f"{name[:-4]}: x\n" if name == "secret.yml" else "paths:\n  known:\n")
+    text = f"include: [conf.d/*.yml, {tmp_path}/known.yml]\n{TEXT}"
+    async with running_file(folder / "polycast.yml", text) as server:
+        for included in (
+            str(tmp_path / "secret.yml"),
+            "../secret.yml",
+            "conf.d/../../secret.yml",
+            "conf.d/*/../../../secret.yml",
+            f"{folder}.yml",
+        ):
+            new = f"include: ['{included}']\n"
+            response = await server.post("/v1/config/check", {"text": new})
+            (problem,) = response.json()["problems"]
+            assert "not in the folder of the configuration" in problem["text"], included
+            status, refused = await replaced(server, new)
+            assert status == 400
+            assert "not in the folder of the configuration" in refused
+        for included in (f"{tmp_path}/known.yml", "conf.d/one.yml", "conf.d/*"):
+            response = await server.post("/v1/config/check", {"text": f"include: ['{included}']\n"})
+            assert response.json()["problems"] == [], included
+
+
 async def test_texts_are_checked_by_line(tmp_path: Path) -> None:
     async with running_file(tmp_path / "polycast.yml", TEXT) as server:
         before = server.app.configuration
@@ -185,7 +213,7 @@ async def test_ten_versions_are_kept_without_a_file() -> None:
 async def test_a_refused_change_leaves_no_version(tmp_path: Path) -> None:
     file = tmp_path / "polycast.yml"
     async with running_file(file, TEXT) as server:
-        file.write_text(TEXT + "# changed\n")  # not loaded yet
+        file.write_text(TEXT + "wrong: yes\n")  # so it is not loaded, however soon it is noticed
         status, problem = await replaced(server, TEXT.replace("maxReaders: 3", "maxReaders: 4"))
         assert status == 409
         assert "nothing was changed" in problem

@@ -88,7 +88,8 @@ warning.
 `include: conf.d/*.yml`, or a list of names and patterns, adds the settings of other files. They are relative to the
 file that includes them, have its dialect, and cannot include others. `paths` and `pathDefaults` are put together from
 all files; otherwise, a setting, and the name of a path, can only be in one of them. A change of any file reloads all.
-Changes through the API are not written into included files.
+Changes through the API are not written into included files, and a text that the console or the API puts in the place
+of the configuration can only include files in the folder of the configuration, or those included before.
 
 ## Values
 

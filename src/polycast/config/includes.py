@@ -40,6 +40,20 @@ def patterns_of(values: Any, name: str) -> tuple[str, ...]:
     return tuple(os.path.join(folder, text) for text in texts)
 
 
+def refuse_foreign(patterns: Sequence[str], known: Sequence[str], name: str) -> None:
+    """Raise ConfigurationError if a text that came through the API includes files that are not of the configuration.
+
+    Otherwise, its errors would tell what is in any file of this machine. Allowed are the ``known`` patterns, and files
+    in the folder of the configuration file ``name`` or below.
+    """
+    folder = os.path.join(Path(name).absolute().parent, "")
+    for pattern in patterns:
+        if pattern not in known and (not pattern.startswith(folder) or os.pardir in Path(pattern).parts):
+            raise ConfigurationError(
+                f"include: {pattern} is not in the folder of the configuration; only the file itself can include it"
+            )
+
+
 def matching(patterns: Sequence[str]) -> list[str]:
     """Return the names of the files that the patterns match, each pattern's sorted. Raises ConfigurationError."""
     found: dict[str, None] = {}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from polycast.config.dialects.base import Dialect
 from polycast.config.dialects.registry import DIALECTS, LEGACY
 from polycast.config.env import KEY_VARIABLE, KEY_VARIABLES, apply_environment, other_variables
 from polycast.config.files import UnreadableError, decode, digest_of, empty_file, is_blank, read_again, read_once
-from polycast.config.includes import Included, patterns_of
+from polycast.config.includes import Included, patterns_of, refuse_foreign
 from polycast.config.places import locate
 from polycast.config.questionable import questionable
 from polycast.config.reports import ErrorCollector, TooManyErrors
@@ -57,12 +57,12 @@ def load(
     no configuration. ``dialect``: what the file is written in, whatever its name.
     """
     if path is None:
-        return _with_doubts(_load(b"", environment, "", dialect))
+        return _with_doubts(load_bytes(b"", environment, "", dialect))
     content, is_regular = (read_again(path), True) if again else read_once(path)
     if again and is_blank(content):
         raise UnreadableError(empty_file(path))
     plain = _decrypted(content, path, environment)
-    loaded = _load(plain, environment, path, dialect)
+    loaded = load_bytes(plain, environment, path, dialect)
     return _with_doubts(
         msgspec.structs.replace(
             loaded,
@@ -75,19 +75,22 @@ def load(
 
 
 def load_bytes(
-    content: bytes, environment: Mapping[str, str], name: str = "", dialect: Dialect | None = LEGACY
+    content: bytes,
+    environment: Mapping[str, str],
+    name: str = "",
+    dialect: Dialect | None = LEGACY,
+    *,
+    known_includes: Sequence[str] | None = None,
 ) -> LoadedConfiguration:
     """Load a configuration whose (decrypted) file content is ``content``.
 
     Raises the first ConfigurationError; its ``report`` lists all errors that can be found without correcting one.
 
     ``name`` is the name of the file, for errors, and to find out the dialect if it is None.
+    ``known_includes``: patterns of files that a text of uncertain origin may include (`includes.refuse_foreign`); None
+    for a file, which may include any.
     """
-    return _load(content, environment, name, dialect)
-
-
-def _load(content: bytes, environment: Mapping[str, str], name: str, dialect: Dialect | None) -> LoadedConfiguration:
-    source = _Source(name)
+    source = _Source(name, known_includes)
     collector = ErrorCollector(source.position)
     with contextlib.suppress(TooManyErrors):
         try:
@@ -112,8 +115,9 @@ def _load(content: bytes, environment: Mapping[str, str], name: str, dialect: Di
 class _Source:
     """What is known about a file so far, for the positions of errors."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, known_includes: Sequence[str] | None = None) -> None:
         self.name = name
+        self._known_includes = known_includes
         self.values: Any = {}
         self.warnings: list[str] = []
         self.variables: Mapping[str, str] = {}
@@ -122,7 +126,10 @@ class _Source:
 
     def include(self, environment: Mapping[str, str], collector: ErrorCollector) -> None:
         """Add the settings of included files."""
-        self.included = Included(patterns_of(self.values, self.name))
+        patterns = patterns_of(self.values, self.name)
+        if self._known_includes is not None:
+            refuse_foreign(patterns, self._known_includes, self.name)
+        self.included = Included(patterns)
         if self.included.patterns:
             self.values = self.included.merge_into(
                 self.values, collector, lambda content, name: _decrypted(content, name, environment)

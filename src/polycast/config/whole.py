@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -33,10 +33,15 @@ class Problem(msgspec.Struct, frozen=True):
     text: str
 
 
-def load_text(text: str, name: str, running: Configuration, environment: Mapping[str, str]) -> LoadedConfiguration:
-    """Read a text as the file ``name`` of a server with a running configuration. Raises ConfigurationError."""
+def load_text(
+    text: str, name: str, running: Configuration, environment: Mapping[str, str], known_includes: Sequence[str]
+) -> LoadedConfiguration:
+    """Read a text as the file ``name`` of a server with a running configuration, which includes ``known_includes``.
+
+    Raises ConfigurationError.
+    """
     dialect = None if _DIALECT.search(text) else dialect_of(running.dialect)
-    return load_bytes(text.encode(), environment, name, dialect)
+    return load_bytes(text.encode(), environment, name, dialect, known_includes=known_includes)
 
 
 def problems_of(error: ConfigurationError, name: str) -> list[Problem]:
@@ -80,9 +85,11 @@ def _difference(fields: Mapping[str, Field], path: PathConfiguration, defaults: 
     }
 
 
-def replacement(text: str, name: str, running: Configuration, environment: Mapping[str, str]) -> ReplaceAll:
+def replacement(
+    text: str, name: str, running: Configuration, environment: Mapping[str, str], known_includes: Sequence[str]
+) -> ReplaceAll:
     """Return the edit that puts a text in the place of the whole configuration. Raises ConfigurationError."""
-    return ReplaceAll(load_text(text, name, running, environment).configuration, text)
+    return ReplaceAll(load_text(text, name, running, environment, known_includes).configuration, text)
 
 
 class ReplaceAll(msgspec.Struct, frozen=True):

@@ -222,7 +222,7 @@ class Settings:
     def check_text(self, text: str) -> tuple[list[Problem], list[str]]:
         """Return the errors and the warnings of a text that may replace the configuration. To be called in a thread."""
         try:
-            return [], load_text(text, self._name, self.configuration, os.environ).warnings
+            return [], load_text(text, self._name, self.configuration, os.environ, self._included).warnings
         except ConfigurationError as error:
             return problems_of(error, self._name), []
 
@@ -235,7 +235,7 @@ class Settings:
 
         def make(old: Configuration) -> AnyEdit:
             begin()
-            return replacement(text, self._name, old, os.environ)
+            return replacement(text, self._name, old, os.environ, self._included)
 
         await self.edit(make, check, record)
 
