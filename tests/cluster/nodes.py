@@ -29,7 +29,7 @@ class TestNode:
         loop = asyncio.get_running_loop()
         self.store = MemoryStore(network)
         self.registry = KeyValueRegistry(self.store, loop, LOG)
-        self.info = NodeInfo(name, f"{name}-{instance}", f"{name}:8600")
+        self.info = NodeInfo(name, f"{name}-{instance}", f"{name}:8600", started=float(instance))
         self.ownership = Ownership(self.registry, self.info.instance, loop, LOG, self._on_lost)
         self.publishing: set[str] = set()
         self.lost: list[tuple[str, str]] = []

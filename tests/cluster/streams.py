@@ -61,7 +61,7 @@ class MediaNode:
         self.hub = Hub(loop=loop, log=log, access=AccessControl())
         self.node = Node(
             KeyValueRegistry(self.store, loop, log),
-            NodeInfo(name, f"{name}-{start}", f"{name}:8600"),
+            NodeInfo(name, f"{name}-{start}", f"{name}:8600", started=start),
             self.hub,
             loop,
             log,

@@ -198,6 +198,44 @@ def test_a_loop_that_stood_still_takes_nobody_for_dead() -> None:
     run(main())
 
 
+def test_a_registry_that_is_silent_tells_nothing_about_the_nodes() -> None:
+    """It is connected, but slow: not even a node's own heartbeats come back to it."""
+
+    async def main() -> None:
+        network = Network(14)
+        a, b = await start(network, "a", "b")
+        a.publish("cam")
+        await asyncio.sleep(0.1)
+        network.loss = 1.0
+        await asyncio.sleep(3.5 * NODE_LIFETIME_SECONDS)
+        assert (b.owner("cam"), b.gone, a.gone) == ("a", [], [])
+        network.loss = 0.0
+        await asyncio.sleep(2)
+        a.kill()
+        await asyncio.sleep(NODE_LIFETIME_SECONDS + 1)
+        assert (b.owner("cam"), b.gone) == (None, ["a"])
+
+    run(main())
+
+
+def test_of_two_with_one_name_the_later_one_is_the_node() -> None:
+    async def main() -> None:
+        network = Network(15)
+        a, b = await start(network, "a", "b")
+        a.publish("cam")
+        await asyncio.sleep(0.1)
+        again = TestNode(network, "a", "2")
+        await again.start()
+        network.stores["a, the first"] = a.store  # it lives on
+        for _ in range(20):
+            await asyncio.sleep(0.25)
+            infos = {node.registry.directory.nodes["a"].instance for node in (a, b, again)}
+            assert infos == {"a-2"}
+        assert b.owner("cam") is None
+
+    run(main())
+
+
 def test_requests_reach_the_node_that_they_name() -> None:
     async def main() -> None:
         a, b = await start(Network(11), "a", "b")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 import socket
+import time
 import zlib
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
@@ -61,6 +62,7 @@ class ClusterMember:
         self._describe: Callable[[], bytes] = lambda: b"[]"
         self.node: Node | None = None
         """None without a cluster."""
+        self._leaving: asyncio.Task[None] | None = None
 
     @property
     def nodes(self) -> list[ClusterNode]:
@@ -166,13 +168,26 @@ class ClusterMember:
                 self._loop,
                 self._log,
             ),
-            NodeInfo(name, secrets.token_hex(8), address),
+            NodeInfo(name, secrets.token_hex(8), address, started=time.time()),
             self._hub,
             self._loop,
             self._log,
             token=configuration.cluster_token.encode(),
             certificate=certificate,
+            on_replaced=self._on_replaced,
         )
+
+    def _on_replaced(self) -> None:
+        if self.node is not None and self._leaving is None:
+            self._log.error(
+                "another server is node '%s' now: this one leaves the cluster. 'nodeName' must be unique",
+                self.node.name,
+            )
+            self._leaving = self._loop.create_task(self._leave())
+
+    async def _leave(self) -> None:
+        await self.stop("another server has the name of this node")
+        self._leaving = None
 
 
 def _decompressed(answer: bytes) -> bytes:

@@ -111,6 +111,8 @@ class NodeSource(Source):
         """The revision of the last attempt."""
         self._owner: Owner | None = None
         self._connection: Subscription | None = None
+        self._logged = ""
+        """The last failure in the log: the same one is not repeated with each attempt."""
         self._woken = asyncio.Event()
         self._supervisor = Supervisor(
             self._attempt,
@@ -195,6 +197,7 @@ class NodeSource(Source):
         if start.publishes_packets:
             stream.set_sync_point(start.sync_point)
         self._supervisor.worked()
+        self._logged = ""
         self.log.info("copies from node '%s': %s", owner.node, describe_tracks(start.tracks))
         return stream
 
@@ -207,7 +210,9 @@ class NodeSource(Source):
         if self._supervisor.is_running and (is_over or (owner is None and self.path.stream is None)):
             self.path.stop_copying(ended.reason)
             return Next.STOP
-        self.log.info("copying failed: %s", ended.reason)
+        if ended.reason != self._logged:
+            self._logged = ended.reason
+            self.log.info("copying failed: %s", ended.reason)
         return Next.AT_ONCE if owner is not None and owner.revision > self._tried else Next.PAUSE
 
 

@@ -16,6 +16,10 @@ NODE_LIFETIME_SECONDS: Final = 5.0
 when a node starts."""
 
 
+SILENCE_SECONDS: Final = 2.5
+"""Without a message of any node, this one included, after which the registry itself counts as silent."""
+
+
 class Load(Struct, frozen=True):
     """What a node has to do."""
 
@@ -38,6 +42,13 @@ class NodeInfo(Struct, frozen=True):
     load: Load = Load()
     is_draining: bool = False
     """Whether it takes no new publishers and sources."""
+    started: float = 0.0
+    """Unix time of the start of the process. Of two with one name, the later one is the node."""
+
+    def replaces(self, other: NodeInfo) -> bool:
+        """Whether this is a later process under the same name."""
+        is_other = self.instance != other.instance
+        return is_other and (self.started, self.instance) > (other.started, other.instance)
 
 
 class Claim(Struct, frozen=True):
@@ -70,6 +81,8 @@ class Directory:
         self._claims: dict[str, Claim] = {}
         self._members: dict[str, _Member] = {}
         self._is_connected = False
+        self._heard = -math.inf
+        """When the last message of any node came."""
 
     # Claims
 
@@ -128,11 +141,14 @@ class Directory:
         return None if member is None else member.info
 
     def on_node(self, info: NodeInfo, now: float) -> bool:
-        """Process a heartbeat; return whether anything is new."""
+        """Process a heartbeat; return whether anything is new. One of a process that was replaced is ignored."""
+        self._heard = now
         member = self._members.get(info.name)
         if member is None:
             self._members[info.name] = _Member(info, now)
             return True
+        if member.info.replaces(info):
+            return False
         is_new = member.info != info
         member.info, member.seen = info, now
         return is_new
@@ -165,8 +181,9 @@ class Directory:
         due = self.next_timeout()
         if due is None:
             return []
-        if now - due > HEARTBEAT_SECONDS:
-            # Our own loop stood still, or the machine slept: what has arrived meanwhile was not read yet.
+        if now - due > HEARTBEAT_SECONDS or now - self._heard > SILENCE_SECONDS:
+            # Our own loop stood still, or the machine slept: what has arrived meanwhile was not read yet. Or not even
+            # our own heartbeats come back: the registry is slow, and says nothing about the nodes.
             self.on_connection(is_connected=True, now=now)
             return []
         dead = [name for name, member in self._members.items() if member.seen + self._lifetime <= now]

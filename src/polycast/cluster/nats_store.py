@@ -36,6 +36,8 @@ SUBJECT: Final = "polycast"
 
 ANSWER_SECONDS: Final = 2.0
 """For an answer of the server."""
+NAME_SECONDS: Final = 1.0
+"""For an answer of another server that has the same name."""
 RETRY_SECONDS: Final = 1.0
 """Between two attempts to connect, or to watch."""
 PING_SECONDS: Final = 2
@@ -91,6 +93,8 @@ class NatsStore:
         self._listener: StoreListener | None = None
         self._name = ""
         self._task: asyncio.Task[None] | None = None
+        self._problem = ""
+        """What was logged last, so that it is logged once."""
         self._lost = asyncio.Event()
         """Set when the connection was lost, or everything must be read again."""
 
@@ -214,9 +218,33 @@ class NatsStore:
             if isinstance(error, Exception) and "authorization" in str(error).lower():
                 raise PolycastError(f"the registry of the cluster refuses user and password: {error}") from error
             raise
+        if await self._is_name_taken(client):
+            await _close(client)
+            raise PolycastError(f"another server is node '{self._name}' already: 'nodeName' must be unique")
         self._client = client
+        self._problem = ""
         await client.subscribe(f"{SUBJECT}.nodes.*", cb=self._on_message)
         await client.subscribe(f"{SUBJECT}.node.{key_of(self._name)}.*", cb=self._on_request)
+
+    async def _is_name_taken(self, client: Client) -> bool:
+        """Whether a server answers to this node's name; one that was killed, or hangs, does not."""
+        try:
+            await client.request(f"{SUBJECT}.node.{key_of(self._name)}.name", timeout=NAME_SECONDS)
+        except nats.errors.Error:
+            return False
+        return True
+
+    def _log_problem(self, error: BaseException) -> None:
+        """Log what the user has to mend, once; the rest is for developers."""
+        text = _text(error)
+        is_refusal = "authorization" in text.lower()
+        if text == self._problem or not (is_refusal or type(error) is PolycastError):
+            self._log.debug("the registry of the cluster: %s", text)
+            return
+        self._problem = text
+        if is_refusal:
+            text = f"it refuses user and password, or credentials ({text}); tries again"
+        self._log.warning("the registry of the cluster: %s", text)
 
     async def _run(self) -> None:
         """Stay connected, and follow the entries."""
@@ -227,7 +255,7 @@ class NatsStore:
                     await self._connect()
                 await self._follow()
             except (OSError, PolycastError, nats.errors.Error) as error:
-                self._log.debug("the registry of the cluster: %s", _text(error))
+                self._log_problem(error)
             self._set_away()
             await asyncio.sleep(RETRY_SECONDS)
 
@@ -273,14 +301,14 @@ class NatsStore:
     # Called by the client
 
     async def _on_error(self, error: Exception) -> None:
-        self._log.debug("the registry of the cluster: %s", _text(error))
+        self._log_problem(error)
 
     async def _on_disconnected(self) -> None:
         self._set_away()
         self._lost.set()
 
     async def _on_reconnected(self) -> None:
-        self._lost.set()
+        self._problem = ""  # what was read before ended with the connection
 
     async def _on_message(self, received: Msg) -> None:
         if self._listener is not None:

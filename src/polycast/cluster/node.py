@@ -44,6 +44,7 @@ class _Means(NamedTuple):
     placed: Callable[[str], str]
     dial: Dial
     clock: Callable[[], float]
+    on_replaced: Callable[[], None]
 
 
 class Node(PathObserver):
@@ -62,10 +63,12 @@ class Node(PathObserver):
         dial: Dial = dial,
         clock: Callable[[], float] = time.monotonic,
         certificate: MutualCertificate | None = None,
+        on_replaced: Callable[[], None] = lambda: None,
     ) -> None:
         """``token``: what all nodes of the cluster know. ``placed`` returns the name of the node that is to run the
         source of a path, or an empty text; it may be this one. ``clock`` returns monotonic seconds. ``certificate``:
-        for TLS with all other nodes, in place of ``dial``; None without."""
+        for TLS with all other nodes, in place of ``dial``; None without. ``on_replaced`` is called when a later process
+        has joined under the same name."""
         self.registry = registry
         self.info = info
         self.handlers: dict[str, Handler] = {DRAIN_SUBJECT: self._on_drain}
@@ -73,7 +76,9 @@ class Node(PathObserver):
         self._hub = hub
         self._loop = loop
         self._log = log
-        self._means = _Means(token, placed, dial if certificate is None else EncryptedDial(certificate), clock)
+        self._means = _Means(
+            token, placed, dial if certificate is None else EncryptedDial(certificate), clock, on_replaced
+        )
         self._sources: dict[str, NodeSource] = {}
         self._stopped: set[str] = set()
         """The paths whose own sources do not run because another node runs them."""
@@ -279,6 +284,8 @@ class Node(PathObserver):
     def on_node(self, name: str, info: NodeInfo | None) -> None:
         if info is None:
             self._start_later()
+        elif name == self.name and info.replaces(self.info):
+            self._means.on_replaced()
 
     def on_connection(self, *, is_connected: bool) -> None:
         # Processes of one server have a registry as long as they live.

@@ -8,6 +8,7 @@ import math
 import os
 import secrets
 import socket
+import time
 from functools import partial
 from typing import Any, Final
 
@@ -68,7 +69,8 @@ class WorkerApplication(Application):
         loaded = LoadedConfiguration(for_worker(start.configuration, start.number - 1), None, [], frozenset())
         super().__init__(loaded, log=log, demo_path=start.demo_path, workers=self._context, other_workers=self._context)
         name = node_name(start.number)
-        info = NodeInfo(name, secrets.token_hex(8), os.path.join(start.folder, f"{name}.media"))
+        address = os.path.join(start.folder, f"{name}.media")
+        info = NodeInfo(name, secrets.token_hex(8), address, started=time.time())
         self._node = Node(registry, info, self.hub, loop, log, placed=self._context.placed_on)
         self.hub.observers.append(self._context)
         self._traffic: Traffic = self.observe_traffic()
