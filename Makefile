@@ -13,7 +13,8 @@ SYSTEM_PACKAGES := ffmpeg tshark gstreamer1.0-tools gstreamer1.0-plugins-base gs
 	gstreamer1.0-plugins-bad gstreamer1.0-plugins-ugly gstreamer1.0-libav gstreamer1.0-rtsp gstreamer1.0-nice \
 	gir1.2-gst-plugins-bad-1.0 \
 	vlc-bin vlc-plugin-base iproute2 nginx-light libnginx-mod-rtmp chromium firefox-esr \
-	gir1.2-gst-rtsp-server-1.0 python3-gi srt-tools prometheus zsh fish coturn $(if $(shell command -v go),,golang-go)
+	gir1.2-gst-rtsp-server-1.0 python3-gi srt-tools prometheus zsh fish coturn argon2 haproxy \
+	gstreamer1.0-plugins-base-apps $(if $(shell command -v go),,golang-go)
 
 .DEFAULT_GOAL := help
 .PHONY: help run check test lint format documents bench fuzz executable deb home-assistant site docker-lint clean

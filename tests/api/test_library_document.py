@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from tests.api.conftest import EMBEDDED, Loop, picture
+from tests.documents.snippets import snippets_of
 
 import polycast
 from polycast.api.document import SECTIONS, updated
@@ -14,7 +15,6 @@ from polycast.api.document import SECTIONS, updated
 ROOT = Path(__file__).resolve().parents[2]
 DOCUMENT = ROOT / "docs" / "library.md"
 
-PROGRAM = re.compile(r"^(?:<!-- not run: (.*) -->\n)?```python\n(import.*?)^```", re.MULTILINE | re.DOTALL)
 SECTION = re.compile(r"<!-- readme: begin -->\n(.*?)<!-- readme: end -->", re.DOTALL)
 EXPECTED = re.compile(r"# prints (.*)$", re.MULTILINE)
 
@@ -24,12 +24,14 @@ def programs() -> list[str]:
 
     The README's section on the library is a part of it.
     """
-    found = PROGRAM.findall(DOCUMENT.read_text().partition("## Reference")[0])
-    return [program for reason, program in found if not reason]
+    end = DOCUMENT.read_text().partition("## Reference")[0].count("\n")
+    guide = [each for each in snippets_of(DOCUMENT) if each.line < end and each.language == "python"]
+    assert all(each.text.startswith("import") for each in guide)
+    return [each.text for each in guide if not each.reason]
 
 
 def test_there_are_programs() -> None:
-    assert len(programs()) >= 8
+    assert len(programs()) >= 12
 
 
 @pytest.mark.parametrize("program", programs(), ids=lambda program: program.splitlines()[-1].strip()[:30])
@@ -42,7 +44,9 @@ def test_programs_print_the_documented_output(
     with polycast.Server(EMBEDDED) as server, server.publish(path, size=(640, 480), pace=True) as video:
         here = program.replace("rtsp://localhost:8554/", server.url())
         here = here.replace("polycast.Server(", f"polycast.Server({EMBEDDED!r}, ").replace(", )", ")")
-        here = here.replace(f"({EMBEDDED!r}, {{", "({")  # a program that brings its own configuration
+        # Programs that bring their own configuration.
+        here = here.replace(f"({EMBEDDED!r}, {{", "({")
+        here = here.replace(f"({EMBEDDED!r}, settings)", f"({{**{EMBEDDED!r}, **settings}})")
         with Loop(lambda: video.write(image)):
             exec(compile(here, "program", "exec"), {"__name__": "program"})
     assert capsys.readouterr().out.splitlines() == EXPECTED.findall(program)

@@ -94,6 +94,8 @@ def network() -> Iterator[Network]:
     if os.geteuid() != 0 or ip is None or shutil.which("nsenter") is None:
         yield Network()
         return
+    if Path("/run/netns", name).exists():  # of a process that was killed, and had our number
+        subprocess.run([ip, "netns", "delete", name], capture_output=True, check=False)
     if subprocess.run([ip, "netns", "add", name], capture_output=True, check=False).returncode != 0:
         yield Network()
         return

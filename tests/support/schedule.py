@@ -17,6 +17,7 @@ TESTS = Path(__file__).resolve().parent.parent
 
 FIRST = (
     "web",
+    "documents",
     "interop/test_hls_players.py",
     "interop/test_hls_readers.py",
     "interop/test_authentication.py",

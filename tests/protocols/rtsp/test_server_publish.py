@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
 import struct
 
 import pytest
@@ -575,3 +577,19 @@ async def test_packets_of_other_payload_types_are_dropped(it: Fixture, foreign: 
     assert await it.log.wait(line)
     assert sum("are dropped" in line for line in it.log.lines) == 1
     assert not it.log.find("invalid packet")
+
+
+@pytest.mark.skipif(os.name != "posix", reason="the command is a POSIX one")
+@pytest.mark.parametrize("method", ["PAUSE", "TEARDOWN"])
+async def test_a_publisher_of_a_path_on_demand_leaves_after_its_reader(method: str) -> None:
+    """The path ends with it and closes its session, while the request is answered."""
+    async with running(paths={"all": {"runOnDemand": "sleep 600", "runOnDemandCloseAfter": "60s"}}) as it:
+        client = await it.client()
+        asked = asyncio.ensure_future(client.request("DESCRIBE", it.url("cam")))
+        await it.log.wait("runOnDemand command started")
+        publisher = await it.publisher("cam")
+        assert (await asked).status == 200
+        reader = await it.reader("cam")
+        assert (await reader.request("TEARDOWN", it.url("cam"))).status == 200
+        assert (await publisher.request(method, it.url("cam"))).status == 200
+        await it.log.wait(r"destroyed \((not in use anymore|teardown by 127\.0\.0\.1)\)")

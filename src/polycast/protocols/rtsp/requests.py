@@ -292,12 +292,14 @@ class RequestHandler:
 
     def _pause(self, session: Session) -> None:
         media = session.media
-        if isinstance(media, Reading):
+        was_recording = session.wire.state is State.RECORDING
+        if isinstance(media, Reading) or (media is not None and was_recording):
             media.stop()
-        elif media is not None and session.wire.state is State.RECORDING:
-            media.stop()
-            media.path.stop_publishing(session, "the publisher paused")
+        # The answer comes first: a path that nobody else uses ends with its publisher, and the session with the path.
         self.engine.accept_pause()
+        if isinstance(media, Recording) and was_recording:
+            self.client.flush()
+            media.path.stop_publishing(session, "the publisher paused")
 
     def _tear_down(self, session: Session) -> None:
         self.engine.accept_teardown()
