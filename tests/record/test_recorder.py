@@ -40,12 +40,17 @@ class Segments(PathObserver):
     def __init__(self) -> None:
         self.created: list[str] = []
         self.completed: list[tuple[str, float]] = []
+        self.failed: list[tuple[str, str]] = []
+        """Paths and files that cannot be uploaded."""
 
     def on_segment_created(self, path: hub_path.Path, file: str) -> None:
         self.created.append(file)
 
     def on_segment_completed(self, path: hub_path.Path, file: str, duration: float) -> None:
         self.completed.append((file, duration))
+
+    def on_upload_failed(self, name: str, file: str) -> None:
+        self.failed.append((name, file))
 
 
 class Viewer(FrameReader):

@@ -186,6 +186,50 @@ async def test_a_list_that_another_program_uses_is_not_lost(
         assert database.execute("SELECT file FROM uploads").fetchall() == [("other.mp4",)]
 
 
+async def test_a_file_that_is_refused_holds_up_no_others(
+    storage: Storage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is set aside with an error, a number and an event, and tried again later."""
+    import obstore
+
+    storage.request("PUT", "films")
+    put, refused = obstore.put_async, True
+
+    async def put_others(store: Any, name: str, file: Any, **options: Any) -> Any:
+        names.append(name)
+        if refused and name == names[0]:
+            raise PermissionError("403 Forbidden")
+        return await put(store, name, file, **options)
+
+    monkeypatch.setattr(obstore, "put_async", put_others)
+    monkeypatch.setattr(uploads, "ASIDE_SECONDS", 0.3)
+    names: list[str] = []
+    async with running(tmp_path, recordUpload=storage.address("")) as fixture:
+        await record(fixture, 7)
+        uploader = fixture.app.recorder.uploader
+        await until(lambda: uploader.uploaded == 3 and uploader.waiting == uploader.set_aside == 1, fixture.log.lines)
+        await fixture.log.wait(f"ERROR .*{names[0]} is set aside.*403 Forbidden")
+        assert fixture.segments.failed == [("cam", fixture.segments.created[0])]
+        assert names[0] not in storage.names()
+        refused = False
+        await until(lambda: uploader.uploaded == 4 and not uploader.waiting, fixture.log.lines)
+        assert uploader.set_aside == 0
+        assert names[0] in storage.names()
+
+
+async def test_after_an_outage_nothing_is_set_aside(storage: Storage, tmp_path: Path) -> None:
+    async with running(tmp_path, recordUpload=storage.address()) as fixture:
+        await record(fixture)
+        destinations = fixture.app.recorder.uploader._destinations
+        await until(lambda: destinations, fixture.log.lines)
+        (destination,) = destinations.values()
+        failures = destination.failures
+        await until(lambda: len(failures) == 3 and min(each.tries for each in failures.values()) >= uploads.TRIES)
+        storage.request("PUT", "films")
+        await until(lambda: not fixture.app.recorder.uploader.waiting, fixture.log.lines)
+        assert fixture.segments.failed == []
+
+
 def test_the_settings_are_loaded(tmp_path: Path) -> None:
     entry = configuration(tmp_path, recordUpload="s3://films/cameras").paths["cam"]
     assert entry.record_upload == "s3://films/cameras"

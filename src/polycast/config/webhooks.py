@@ -30,6 +30,7 @@ class EventName(StrEnum):
     READER_REMOVED = "reader_removed"
     SEGMENT_CREATED = "segment_created"
     SEGMENT_COMPLETED = "segment_completed"
+    UPLOAD_FAILED = "upload_failed"
     SESSION_CREATED = "session_created"
     SESSION_CHANGED = "session_changed"
     SESSION_CLOSED = "session_closed"

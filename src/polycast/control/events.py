@@ -44,6 +44,7 @@ EVENTS: Final = {
     EventName.READER_REMOVED: "A reader has left a path.",
     EventName.SEGMENT_CREATED: "A recorded file was created.",
     EventName.SEGMENT_COMPLETED: "A recorded file is complete.",
+    EventName.UPLOAD_FAILED: "A recorded file cannot be uploaded, although others can; it is tried again later.",
     EventName.SESSION_CREATED: "A session of a client was created.",
     EventName.SESSION_CHANGED: "The state of a session changed.",
     EventName.SESSION_CLOSED: "A session was closed.",
@@ -182,6 +183,9 @@ class EventHub(PathObserver):
 
     def on_segment_completed(self, path: Path, file: str, duration: float) -> None:
         self.emit(EventName.SEGMENT_COMPLETED, path=path.name, file=file, duration=duration)
+
+    def on_upload_failed(self, name: str, file: str) -> None:
+        self.emit(EventName.UPLOAD_FAILED, path=name, file=file)
 
     def on_configuration(self, status: ReloadStatus) -> None:
         """Send the result of a configuration change."""

@@ -77,6 +77,9 @@ class PathObserver:
     def on_segment_completed(self, path: Path, file: str, duration: float) -> None:
         """The recorder has completed a file; ``duration`` in seconds."""
 
+    def on_upload_failed(self, name: str, file: str) -> None:
+        """A recorded file of the path with this name cannot be uploaded; the path may not exist any more."""
+
 
 def notify_observers(observers: Sequence[PathObserver], log: Log, what: Callable[[PathObserver], None]) -> None:
     """Call ``what`` with each observer. An internal error in one affects neither the others nor the path."""

@@ -61,7 +61,7 @@ class Recorder(PathObserver):
         self._requests = Requests(loop, self._on_requests_changed)
         self._clock: asyncio.TimerHandle | None = None
         """Looks at the schedules, as long as there are paths with one."""
-        self.uploader = Uploader(loop, log, configuration)
+        self.uploader = Uploader(loop, log, configuration, lambda what: notify_observers(observers, log, what))
         self.cleaner = Cleaner(loop, log, configuration, lambda: self.open_files)
 
     @property

@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
+from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path as FilePath
 from typing import Any, Final, NamedTuple
@@ -33,6 +34,14 @@ REQUEST_SECONDS: Final = 60
 """How long a request may take; large files are uploaded in parts."""
 BUSY_SECONDS: Final = 5.0
 """How long another process may use the database."""
+
+TRIES: Final = 3
+"""After which others are tried before a file is tried again."""
+REFUSALS: Final = 2
+"""How often others were uploaded after a file could not be, until it is set aside. The first time, the destination may
+have worked again for all."""
+ASIDE_SECONDS: Final = 3600.0
+"""After which a file is tried again that could not be uploaded although others could."""
 
 _DAMAGED: Final = (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT)
 """Primary result codes, the low byte of the extended ones."""
@@ -62,8 +71,16 @@ class Upload(NamedTuple):
 class Uploader(PathObserver):
     """All uploads, one after the other to each destination. Used only from the event loop."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, log: Log, configuration: Callable[[], Configuration]) -> None:
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        log: Log,
+        configuration: Callable[[], Configuration],
+        notify: Callable[[Callable[[PathObserver], None]], None],
+    ) -> None:
+        """``notify`` calls a function with each observer of paths."""
         self._loop = loop
+        self._notify = notify
         self._log = log.child("upload")
         self._configuration = configuration
         self._destinations: dict[str, _Destination] = {}
@@ -81,6 +98,11 @@ class Uploader(PathObserver):
     def waiting(self) -> int:
         """Files that are still to be uploaded."""
         return len(self._known)
+
+    @property
+    def set_aside(self) -> int:
+        """Files among them that cannot be uploaded, although others can."""
+        return sum(len(destination.aside) for destination in self._destinations.values())
 
     def start(self) -> None:
         """Go on with what an earlier run of the server has left."""
@@ -120,6 +142,9 @@ class Uploader(PathObserver):
         destination = self._destinations.get(upload.address)
         if destination is None:
             destination = self._destinations[upload.address] = _Destination(upload.address)
+        self._enqueue(destination, upload)
+
+    def _enqueue(self, destination: _Destination, upload: Upload) -> None:
         destination.queue.append(upload)
         if not destination.is_running:
             destination.is_running = True
@@ -131,9 +156,16 @@ class Uploader(PathObserver):
             while destination.queue:
                 upload = destination.queue[0]
                 if not await self._try(destination, upload):
+                    if destination.failures[upload].refusals >= REFUSALS:
+                        self._set_aside(destination, upload)
+                        continue
                     await asyncio.sleep(destination.backoff.pause(RETRY_PAUSES))
+                    failure = destination.failures[upload]
+                    if failure.tries >= TRIES or failure.refusals:
+                        destination.queue.rotate(-1)  # perhaps others can be uploaded
                     continue
                 destination.queue.popleft()
+                destination.failures.pop(upload, None)
                 await self._journal.run(self._journal.remove, upload)
                 self._known.discard(upload)
         finally:
@@ -147,19 +179,46 @@ class Uploader(PathObserver):
         try:
             await destination.put(upload)
         except Exception as error:  # those of the library differ by server and kind of failure
-            text = _first_line(error)
+            text, last_error = _first_line(error), destination.error
             if text != destination.error:
                 self._log.error("%s cannot be uploaded to %s: %s", upload.file, upload.address, text)
             destination.error = text
+            failure = destination.failures.setdefault(upload, _Failure())
+            failure.tries, failure.error = failure.tries + 1, text
+            if not last_error and failure.refusals:  # it was the next one after another could be uploaded
+                failure.refusals += 1
             return False
         if destination.error:
             self._log.info("uploads to %s continue", upload.address)
         destination.error, destination.backoff = "", Backoff()
         self.uploaded += 1
         self._log.debug("%s was uploaded to %s", upload.file, upload.address)
+        destination.failures.pop(upload, None)
+        for other, failure in [*destination.failures.items()]:
+            failure.refusals += failure.tries > 0
+            failure.tries = 0
+            if failure.refusals >= REFUSALS:
+                self._set_aside(destination, other)
         if upload.removes:
             await asyncio.to_thread(self._remove, upload)
         return True
+
+    def _set_aside(self, destination: _Destination, upload: Upload) -> None:
+        """Try a file again later, since others could be uploaded meanwhile."""
+        error = destination.failures.pop(upload).error
+        self._log.error(
+            "%s is set aside, as it cannot be uploaded to %s, while others can: %s", upload.file, upload.address, error
+        )
+        destination.queue.remove(upload)
+        destination.aside[upload] = self._loop.call_later(ASIDE_SECONDS, self._try_again, destination, upload)
+        segment = upload.store.parse(upload.file)
+        name = segment.path if segment is not None else ""
+        self._notify(lambda observer: observer.on_upload_failed(name, upload.file))
+
+    def _try_again(self, destination: _Destination, upload: Upload) -> None:
+        del destination.aside[upload]
+        destination.failures[upload] = _Failure(refusals=REFUSALS - 1)
+        self._enqueue(destination, upload)
 
     def _remove(self, upload: Upload) -> None:
         try:
@@ -173,6 +232,9 @@ class Uploader(PathObserver):
 
     async def close(self) -> None:
         """Stop. What is not uploaded is uploaded when the server runs again."""
+        for destination in self._destinations.values():
+            for timer in destination.aside.values():
+                timer.cancel()
         if self._notes:
             await asyncio.wait(set(self._notes))
         for task in [*self._tasks]:
@@ -182,6 +244,16 @@ class Uploader(PathObserver):
         self._journal.close()
 
 
+@dataclass(slots=True)
+class _Failure:
+    tries: int = 0
+    """Since something was uploaded to the destination."""
+    refusals: int = 0
+    """How often others were uploaded after such tries."""
+    error: str = ""
+    """The last one."""
+
+
 class _Destination:
     """A bucket with a prefix."""
 
@@ -189,6 +261,10 @@ class _Destination:
         self._address = parse_upload_address(address)
         self._store: Any = None
         self.queue: deque[Upload] = deque()
+        self.failures: dict[Upload, _Failure] = {}
+        """Files of the queue that could not be uploaded so far."""
+        self.aside: dict[Upload, asyncio.TimerHandle] = {}
+        """Files that are tried again later."""
         self.is_running = False
         self.error = ""
         """The last error, if uploads fail."""

@@ -248,6 +248,9 @@ class PathEvents(PathObserver):
     def on_segment_completed(self, path: Path, file: str, duration: float) -> None:
         self._tell(EventName.SEGMENT_COMPLETED, path, file=file, duration=duration)
 
+    def on_upload_failed(self, name: str, file: str) -> None:
+        self._channel.tell("event", PathEvent(EventName.UPLOAD_FAILED, name, None, file))
+
     def _tell(
         self, name: EventName, path: Path, who: Reference | None = None, *, file: str = "", duration: float = 0.0
     ) -> None:

@@ -338,7 +338,11 @@ class MergedRecorder:
     def uploader(self) -> UploadNumbers:
         """What all workers upload."""
         uploads = [snapshot.uploads for snapshot in self.snapshots]
-        return UploadNumbers(sum(each.uploaded for each in uploads), sum(each.waiting for each in uploads))
+        return UploadNumbers(
+            sum(each.uploaded for each in uploads),
+            sum(each.waiting for each in uploads),
+            sum(each.set_aside for each in uploads),
+        )
 
     def recording_numbers(self) -> list[RecordingNumbers]:
         return [numbers for snapshot in self.snapshots for numbers in snapshot.recordings]

@@ -122,6 +122,7 @@ class UploadNumbers(Struct, frozen=True, array_like=True):
 
     uploaded: int
     waiting: int
+    set_aside: int
 
 
 class ProcessNumbers(Struct, frozen=True, array_like=True):
@@ -150,7 +151,7 @@ class Snapshot(Struct, frozen=True, array_like=True):
 
 def take_snapshot(application: Application, traffic: Traffic, process: ProcessNumbers) -> Snapshot:
     """Return what the server of a worker knows."""
-    meter = application.hub.cipher_meter
+    meter, uploader = application.hub.cipher_meter, application.recorder.uploader
     return Snapshot(
         servers=[_server(server) for server in application.servers.values()],
         paths=[
@@ -159,7 +160,7 @@ def take_snapshot(application: Application, traffic: Traffic, process: ProcessNu
         ],
         recordings=application.recorder.recording_numbers(),
         disks=application.recorder.disk_numbers(),
-        uploads=UploadNumbers(application.recorder.uploader.uploaded, application.recorder.uploader.waiting),
+        uploads=UploadNumbers(uploader.uploaded, uploader.waiting, uploader.set_aside),
         dropped_datagrams=application.dropped_datagrams,
         cipher_packets=meter.packets,
         cipher_seconds=meter.seconds,

@@ -162,7 +162,8 @@ def _disk_rows(sources: Sources) -> Iterator[Row]:
 
 def _deletions(sources: Sources) -> Iterator[Row]:
     recorder = sources.media_server.recorder
-    yield (), (recorder.cleaner.deleted, recorder.uploader.uploaded, recorder.uploader.waiting)
+    uploader = recorder.uploader
+    yield (), (recorder.cleaner.deleted, uploader.uploaded, uploader.waiting, uploader.set_aside)
 
 
 _RECORDINGS: Final = (
@@ -200,6 +201,10 @@ _RECORDINGS: Final = (
             Family("polycast_recordings_deleted_total", "Recorded files deleted for their age or size.", True),
             Family("polycast_recordings_uploaded_total", "Recorded files that were uploaded.", True),
             Family("polycast_recordings_waiting_for_upload", "Recorded files that are still to be uploaded."),
+            Family(
+                "polycast_recordings_upload_failed",
+                "Recorded files among them that cannot be uploaded, although others can.",
+            ),
         ],
         _deletions,
     ),
