@@ -206,52 +206,52 @@ def test_there_are_modules_to_check() -> None:
     assert {"media", "codecs", "rtp", "hub", "wire", "net", "protocols"} <= {layer_of(path) for path in modules()}
 
 
-@pytest.mark.parametrize("path", layered_modules(), ids=relative)
-def test_imports_go_one_way(path: Path) -> None:
+def wrong_imports(path: Path) -> Iterator[str]:
+    """Yield what a module imports although its layer may not."""
     layer = layer_of(path)
     allowed = ALLOWED[layer] | {layer}
-    wrong = [
-        f"{relative(path)}:{line}: {layer} imports {name}"
-        for line, name in imported_modules(path)
-        if name.split(".")[0] == "polycast" and (name.split(".")[1:2] or ["the whole package"])[0] not in allowed
-    ]
+    for line, name in imported_modules(path):
+        if name.split(".")[0] == "polycast" and (name.split(".")[1:2] or ["the whole package"])[0] not in allowed:
+            yield f"{relative(path)}:{line}: {layer} imports {name}"
+
+
+def test_imports_go_one_way() -> None:
+    wrong = [line for path in layered_modules() for line in wrong_imports(path)]
     assert not wrong, "\n".join(wrong)
 
 
-@pytest.mark.parametrize("path", [path for folder in SANS_IO_LAYERS for path in modules(folder)], ids=relative)
-def test_engines_do_no_input_output(path: Path) -> None:
-    wrong = [
-        f"{relative(path)}:{line}: imports {name}"
-        for line, name in imported_modules(path)
-        if name.split(".")[0] in NO_INPUT_OUTPUT
-    ]
+def input_output(path: Path) -> Iterator[str]:
+    """Yield what an engine imports although it does no I/O."""
+    for line, name in imported_modules(path):
+        if name.split(".")[0] in NO_INPUT_OUTPUT:
+            yield f"{relative(path)}:{line}: imports {name}"
+
+
+def test_engines_do_no_input_output() -> None:
+    wrong = [line for folder in SANS_IO_LAYERS for path in modules(folder) for line in input_output(path)]
     assert not wrong, "\n".join(wrong)
 
 
-@pytest.mark.parametrize("path", [path for folder in NAMELESS_LAYERS for path in modules(folder)], ids=relative)
-def test_the_generic_layers_name_no_protocol(path: Path) -> None:
+def names_of_protocols(path: Path, kinds: Container[int]) -> Iterator[str]:
+    """Yield the lines of a module that name a protocol, in tokens of some kinds."""
+    if not PROTOCOL_NAMES.search(path.read_text()):
+        return
     with path.open("rb") as file:
-        wrong = [
-            f"{relative(path)}:{token.start[0]}: {token.line.strip()}"
-            for token in tokenize.tokenize(file.readline)
-            if token.type in (tokenize.NAME, tokenize.STRING, tokenize.COMMENT) and PROTOCOL_NAMES.search(token.string)
-        ]
+        for token in tokenize.tokenize(file.readline):
+            if token.type in kinds and PROTOCOL_NAMES.search(token.string):
+                yield f"{relative(path)}:{token.start[0]}: {token.line.strip()}"
+
+
+def test_the_generic_layers_name_no_protocol() -> None:
+    kinds = {tokenize.NAME, tokenize.STRING, tokenize.COMMENT}
+    wrong = [line for folder in NAMELESS_LAYERS for path in modules(folder) for line in names_of_protocols(path, kinds)]
     assert not wrong, "\n".join(wrong)
 
 
-@pytest.mark.parametrize(
-    "path",
-    [path for folder in ASSEMBLING_LAYERS for path in modules(folder) if relative(path) not in NAMING_MODULES],
-    ids=relative,
-)
-def test_what_is_made_of_declarations_names_no_protocol(path: Path) -> None:
+def test_what_is_made_of_declarations_names_no_protocol() -> None:
     """Texts for people may; names in the code would be a table of protocols that somebody has to know of."""
-    with path.open("rb") as file:
-        wrong = [
-            f"{relative(path)}:{token.start[0]}: {token.line.strip()}"
-            for token in tokenize.tokenize(file.readline)
-            if token.type == tokenize.NAME and PROTOCOL_NAMES.search(token.string)
-        ]
+    every = [path for folder in ASSEMBLING_LAYERS for path in modules(folder) if relative(path) not in NAMING_MODULES]
+    wrong = [line for path in every for line in names_of_protocols(path, {tokenize.NAME})]
     assert not wrong, "\n".join(wrong)
 
 
@@ -350,20 +350,24 @@ def test_no_object_has_too_many_attributes() -> None:
 
 def test_the_rules_catch_what_they_should(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(f"{__name__}.PACKAGE", tmp_path)
+    for layer in ("hub", "app", "wire"):
+        (tmp_path / layer).mkdir()
     bad = tmp_path / "hub" / "bad.py"
-    bad.parent.mkdir()
     bad.write_text("from ..net import tcp\nfrom polycast import wire\nimport asyncio\nx = 'RTSP'\n")
     assert list(imported_modules(bad)) == [(1, "polycast.net"), (2, "polycast.wire"), (3, "asyncio")]
     with pytest.raises(AssertionError, match=r"hub imports polycast\.net"):
-        test_imports_go_one_way(bad)
+        test_imports_go_one_way()
     with pytest.raises(AssertionError, match="x = 'RTSP'"):
-        test_the_generic_layers_name_no_protocol(bad)
+        test_the_generic_layers_name_no_protocol()
+    test_engines_do_no_input_output()
+    (tmp_path / "wire" / "bad.py").write_text("import asyncio\n")
     with pytest.raises(AssertionError, match="imports asyncio"):
-        test_engines_do_no_input_output(bad)
-    test_what_is_made_of_declarations_names_no_protocol(bad)
-    bad.write_text("rtsp_port = 1\n")
+        test_engines_do_no_input_output()
+    (tmp_path / "app" / "bad.py").write_text("x = 'RTSP'\n")
+    test_what_is_made_of_declarations_names_no_protocol()
+    (tmp_path / "app" / "bad.py").write_text("rtsp_port = 1\n")
     with pytest.raises(AssertionError, match="rtsp_port = 1"):
-        test_what_is_made_of_declarations_names_no_protocol(bad)
+        test_what_is_made_of_declarations_names_no_protocol()
     bad.write_text("def f():\n" + "    pass\n" * FUNCTION_LINES)
     with pytest.raises(AssertionError, match="split"):
         test_no_function_is_too_long()
@@ -410,10 +414,11 @@ def test_imports_for_type_checking_or_inside_functions_count(
     (tmp_path / "hub" / "other.py").write_text("import polycast.hub.one")
     with pytest.raises(AssertionError, match=r"hub/one\.py <-> hub/other\.py"):
         test_no_modules_import_each_other()
-    upwards = tmp_path / "hub" / "one.py"
-    upwards.write_text(text.replace("hub", "net").replace("from . ", "from ..net ").replace("from .o", "from ..net.o"))
+    (tmp_path / "hub" / "one.py").write_text(
+        text.replace("hub", "net").replace("from . ", "from ..net ").replace("from .o", "from ..net.o")
+    )
     with pytest.raises(AssertionError, match=r"hub imports polycast\.net"):
-        test_imports_go_one_way(upwards)
+        test_imports_go_one_way()
 
 
 def test_attributes_are_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

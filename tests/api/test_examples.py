@@ -97,8 +97,9 @@ def draw(index: int) -> Any:
 
 
 def best_psnr(picture: Any, count: int = 400) -> float:
-    """Return how well a picture fits the one of the synthetic camera that it fits best."""
-    return max(psnr(draw(index), picture) for index in range(count))
+    """Return how well a picture fits the one of the synthetic camera that it fits best, by every fourth pixel."""
+    best = max(range(count), key=lambda index: psnr(draw(index)[::4, ::4], picture[::4, ::4]))
+    return psnr(draw(best), picture)
 
 
 @pytest.mark.parametrize("example", sorted(path.name for path in EXAMPLES.glob("*.py")))
