@@ -66,6 +66,7 @@ async def test_any_node_lists_the_paths_of_all(servers: Pair) -> None:
     assert await online(b, "/v3/paths/list")
     items = [item for item in (await b.get("/v3/paths/list?cluster=1"))["items"] if item["name"] == "cam"]
     assert [item["source"]["type"] for item in items] == ["rtspSession"]
+    assert (await b.get("/v3/nodes/paths"))["items"] == [{"name": "cam", "node": "a"}]
 
 
 async def test_a_node_that_drains_takes_no_publishers(servers: Pair) -> None:
@@ -86,6 +87,7 @@ async def test_a_node_that_drains_takes_no_publishers(servers: Pair) -> None:
 async def test_without_a_cluster_there_are_no_nodes() -> None:
     async with running() as server:
         assert (await server.get("/v3/nodes/list"))["items"] == []
+        assert (await server.get("/v3/nodes/paths"))["items"] == []
         assert (await server.get("/v3/paths/list?cluster=1"))["items"] == []
         assert (await server.post("/v3/nodes/drain/a")).status_code == 404
 

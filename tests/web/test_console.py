@@ -21,7 +21,8 @@ from tests.web.axe import violations
 from tests.web.firefox import firefox
 
 from polycast.app import Application
-from polycast.control.contract import ClusterNode
+from polycast.app.cluster import ClusterMember
+from polycast.control.contract import ClusterNode, ClusterPath
 
 pytestmark = pytest.mark.interop
 
@@ -438,14 +439,37 @@ async def test_it_shows_the_nodes_of_a_cluster(monkeypatch: pytest.MonkeyPatch) 
         page = await browser.open(address(server))
         await has(page, "Loop lag")
         assert "Nodes" not in await page.evaluate("document.getElementById('nav').innerText")
+        asked: list[tuple[str, bool]] = []
+
+        async def drain(self: ClusterMember, name: str, *, is_draining: bool) -> bool:
+            asked.append((name, is_draining))
+            return True
+
         monkeypatch.setattr(Application, "nodes", nodes)
+        monkeypatch.setattr(ClusterMember, "owners", [ClusterPath(name="cam", node="b")])
+        monkeypatch.setattr(ClusterMember, "drain", drain)
         await click(page, "#nav a[href='#/nodes']")
         await has(page, "2 servers")
-        rows = await page.evaluate("[...document.querySelectorAll('tbody tr')].map((row) => row.innerText)")
+        rows = await page.evaluate("[...document.querySelectorAll('tbody')[0].rows].map((row) => row.innerText)")
         assert [row.split("\t")[2:4] for row in rows] == [["25.0 %", "3.0 Mbit/s"]] * 2
         assert ["this one" in rows[0], "draining" in rows[1]] == [True, True]
+        await has(page, "What is published, and where")
+        assert "cam\tb" in await page.evaluate("[...document.querySelectorAll('tbody')].at(-1).innerText")
         await page.resize(*DESK)
         await is_usable(page)
+        # Draining is asked about first; it is undone without a question.
+        for answer, expected in (("no", []), ("yes", [("a", True)])):
+            await click(page, "[aria-label='Drain a']")
+            await has(page, "Drain the server “a”?")
+            assert await violations(page) == []
+            await click(page, f"[data-answer={answer}]")
+            await page.wait_for("!document.querySelector('dialog')")
+            if answer == "yes":
+                await has(page, "a is draining.")
+            assert asked == expected
+        await click(page, "[aria-label='Accept again on b']")
+        await has(page, "b takes publishers again.")
+        assert asked[1:] == [("b", False)]
 
 
 async def test_it_shows_the_log_and_changes_users() -> None:

@@ -17,7 +17,7 @@ from polycast.cluster.key_value import KeyValueRegistry
 from polycast.cluster.node import DRAIN, DRAIN_SUBJECT, Node
 from polycast.cluster.registry import NodeUnreachable, RegistryAway
 from polycast.config.schema import Configuration
-from polycast.control.contract import ClusterNode
+from polycast.control.contract import ClusterNode, ClusterPath
 from polycast.errors import PolycastError, missing_packages
 from polycast.hub.hub import Hub
 from polycast.log import Log
@@ -83,6 +83,14 @@ class ClusterMember:
             )
             for name, info in sorted(known.items())
         ]
+
+    @property
+    def owners(self) -> list[ClusterPath]:
+        """What is published in the cluster, and where, sorted by name; nothing without one."""
+        if self.node is None:
+            return []
+        claims = sorted(self.node.registry.directory.claims(), key=lambda claim: claim.path)
+        return [ClusterPath(name=claim.path, node=claim.node) for claim in claims]
 
     async def start(self, configuration: Configuration) -> None:
         """Join the cluster, if there is one. Raises StartError."""

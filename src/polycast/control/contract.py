@@ -53,6 +53,13 @@ class ClusterNode(Struct, frozen=True, kw_only=True, rename="camel"):
     readers: int
 
 
+class ClusterPath(Struct, frozen=True, kw_only=True, rename="camel"):
+    """A path that a node of the cluster publishes."""
+
+    name: str
+    node: Annotated[str, Meta(description="Name of the node that its publisher is connected to, or runs its source.")]
+
+
 class SessionServer(Protocol):
     """A protocol server, as declared in ``protocols.base.Server``."""
 
@@ -288,6 +295,11 @@ class Cluster(Protocol):
 
     async def drain(self, name: str, *, is_draining: bool) -> bool:
         """Let a node take no new publishers and sources, or take them again; return whether it has answered."""
+        ...
+
+    @property
+    def owners(self) -> Sequence[ClusterPath]:
+        """What is published in the cluster, and where, sorted by name; nothing without one."""
         ...
 
     def answer_paths(self, describe: Callable[[], bytes]) -> None:

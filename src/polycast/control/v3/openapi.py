@@ -7,7 +7,7 @@ from typing import Final
 
 from polycast.config.dialects.registry import MEDIAMTX
 from polycast.config.dialects.views import view_of
-from polycast.control.contract import ClusterNode
+from polycast.control.contract import ClusterNode, ClusterPath
 from polycast.control.openapi_parts import (
     CHANGE,
     Collection,
@@ -160,6 +160,9 @@ def _node_paths() -> Json:
     change = {*missing, "408", "413", "500"}
     return {
         "/v3/nodes/list": {"get": _list("list nodes", "The living nodes of the cluster, sorted by name.", "Node")},
+        "/v3/nodes/paths": {
+            "get": _list("list the paths of the nodes", "What is published, and on which node.", "NodePath")
+        },
         "/v3/nodes/get/{name}": {"get": operation("get a node", "", reference("Node"), missing, parameters=_NAME)},
         "/v3/nodes/drain/{name}": {
             "post": _change(
@@ -349,6 +352,7 @@ def _schemas() -> Json:
         "Path": _schema_of(PathFields),
         "ForwardDest": _schema_of(ForwardItem),
         "Node": _schema_of(ClusterNode),
+        "NodePath": _schema_of(ClusterPath),
         "Recording": _schema_of(RecordingFields),
         "Deleted": _schema_of(DeletedFields),
     }

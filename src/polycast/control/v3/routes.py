@@ -21,7 +21,7 @@ from polycast.config.edits import Edit
 from polycast.config.path_schema import PathConfiguration
 from polycast.config.schema import Configuration
 from polycast.config.values import Duration
-from polycast.control.contract import ClusterNode, MediaServer, Path, SessionServer, Traffic
+from polycast.control.contract import ClusterNode, ClusterPath, MediaServer, Path, SessionServer, Traffic
 from polycast.control.errors import RequestError
 from polycast.control.event_stream import event_response
 from polycast.control.events import EventHub
@@ -147,6 +147,11 @@ class ApiV3:
 
     async def list_nodes(self, request: Request) -> Response:
         return await page_of(request, self._media_server.nodes, msgspec.to_builtins, fields_of(ClusterNode))
+
+    async def list_node_paths(self, request: Request) -> Response:
+        cluster = self._media_server.cluster
+        owners = cluster.owners if cluster is not None else ()
+        return await page_of(request, owners, msgspec.to_builtins, fields_of(ClusterPath))
 
     async def get_node(self, request: Request) -> Response:
         return json_answer(nodes.find(self._media_server, _name(request)))
@@ -321,6 +326,7 @@ ENDPOINTS: Final = (
     Endpoint("PUT", "/config/paths", ApiV3.replace_paths),
     Endpoint("GET", "/paths/list", ApiV3.list_paths),
     Endpoint("GET", "/nodes/list", ApiV3.list_nodes),
+    Endpoint("GET", "/nodes/paths", ApiV3.list_node_paths),
     Endpoint("GET", "/nodes/get/{name:text}", ApiV3.get_node),
     Endpoint("POST", "/nodes/drain/{name:text}", ApiV3.drain_node),
     Endpoint("POST", "/nodes/resume/{name:text}", ApiV3.resume_node),

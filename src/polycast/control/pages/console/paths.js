@@ -22,6 +22,7 @@ export const codecsOf = (path) => path.tracks.map(codecName).join(", ");
 /** Where the stream comes from: "RTSP session from 10.0.0.7", "rtsp://camera/stream". */
 export function sourceOf(path, names) {
   const { source } = path.conf;
+  if (path.source?.type === "node") return `Server ${path.source.id} of the cluster`;
   if (source && source !== "publisher") return source === "redirect" ? "Redirection" : withoutPassword(source);
   return path.source ? words(path.source.type, names) : "Nobody publishes";
 }
