@@ -94,6 +94,7 @@ $(VENV)/.site: pyproject.toml $(VENV)/.test
 	@touch $@
 
 docker-lint: $(VENV)/.test ## check the Dockerfiles and the compose example, and run the steps of the image here
+	$(call install_packages,python3 python3-pip binutils busybox ca-certificates media-types netbase tzdata,exit 0)
 	@if command -v hadolint >/dev/null; then hadolint Dockerfile docs/docker/ffmpeg.Dockerfile; fi
 	@POLYCAST_DOCKER_STEPS=yes $(PYTHON) -m pytest -q tests/packaging/test_docker.py
 

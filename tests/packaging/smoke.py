@@ -94,13 +94,18 @@ def running(
     folder: Path,
     environment: Mapping[str, str] | None = None,
     configuration: str = CONFIGURATION,
+    *,
+    seen_from: Path | None = None,
 ) -> Iterator[Server]:
-    """Start a command with a configuration file as its last argument; wait until all listeners are open."""
+    """Start a command with a configuration file as its last argument; wait until all listeners are open.
+
+    ``seen_from`` is what ``folder`` is called where the command runs, if that is another root.
+    """
     file = folder / "smoke.yml"
     file.write_text(configuration)
     before = time.monotonic()
     process = subprocess.Popen(
-        [*command, file],
+        [*command, file if seen_from is None else seen_from / file.name],
         cwd=folder,
         env=dict(environment or {}),
         stdout=subprocess.PIPE,
