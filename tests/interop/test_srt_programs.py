@@ -237,6 +237,21 @@ def test_a_refused_program_says_why(running: Running, stream_id: str, expected: 
 
 
 OTHER_MODE = {"caller": "listener", "listener": "caller"}
+HOSTS = "127.0.0.1", "127.0.0.2"
+"""Of this side and of the other one, if they meet."""
+
+
+def addresses(mode: str, program: str, key: str) -> tuple[str, str]:
+    """Return the addresses for the server, which is in this mode, and for the other program."""
+    port, ours, theirs = free_port(), *HOSTS
+    secret = parameters(key)
+    if mode != "rendezvous":
+        return tuple(f"srt://127.0.0.1:{port}?mode={each}{secret}" for each in (mode, OTHER_MODE[mode]))  # type: ignore[return-value]
+    local = f"localaddress={theirs}&localport={port}" if program == "gstreamer" else f"adapter={theirs}"
+    return (
+        f"srt://{theirs}:{port}?mode=rendezvous&adapter={ours}{secret}",
+        f"srt://{ours}:{port}?mode=rendezvous&{local}{secret}",
+    )
 
 
 @pytest.mark.parametrize(
@@ -248,19 +263,19 @@ OTHER_MODE = {"caller": "listener", "listener": "caller"}
         ("ffmpeg", "listener", "256"),
         ("gosrt", "caller", "256"),
         ("gosrt", "listener", ""),
+        ("srt-live-transmit", "rendezvous", "256"),
+        ("gstreamer", "rendezvous", ""),
     ],
 )
 def test_a_source(tmp_path: Path, media: Path, origin: str, mode: str, key: str) -> None:
-    """The other side listens or calls."""
+    """The other side listens or calls, or both call."""
     require("ffmpeg", origin)
-    port = free_port()
-    source = f"srt://127.0.0.1:{port}?mode={mode}{parameters(key)}"
+    source, url = addresses(mode, origin, key)
     paths = f"  cam: {{source: '{source}', sourceRetryPause: 100ms, sourceRetryPauseMax: 200ms}}\n"
     with serving(tmp_path, media, paths) as running, contextlib.ExitStack() as stack:
-        url = f"srt://127.0.0.1:{port}?mode={OTHER_MODE[mode]}{parameters(key)}"
         if mode == "listener":
             running.server.program.wait_until(
-                lambda: f"waits for a connection on port {port}" in running.server.log, "a listening source"
+                lambda: "waits for a connection on port" in running.server.log, "a listening source"
             )
         program = stack.enter_context(tools.start("origin", publish_command(origin, url, media), tmp_path))
         if origin in FED:
@@ -284,21 +299,21 @@ def test_a_source(tmp_path: Path, media: Path, origin: str, mode: str, key: str)
         ("srt-live-transmit", "listener", "128"),
         ("gosrt", "caller", "128"),
         ("gosrt", "listener", ""),
+        ("srt-live-transmit", "rendezvous", ""),
+        ("gstreamer", "rendezvous", "128"),
     ],
 )
 def test_a_destination(tmp_path: Path, media: Path, target: str, mode: str, key: str) -> None:
-    """The stream is forwarded to a program that listens or calls."""
+    """The stream is forwarded to a program that listens or calls, or both call."""
     require("ffmpeg", target)
-    port = free_port()
-    destination = f"srt://127.0.0.1:{port}?mode={mode}{parameters(key)}"
+    destination, url = addresses(mode, target, key)
     with serving(tmp_path, media, f"  cam: {{forward: [{{dest: '{destination}'}}]}}\n") as running:
         output = tmp_path / "out.ts"
-        url = f"srt://127.0.0.1:{port}?mode={OTHER_MODE[mode]}{parameters(key)}"
         command = publish_command("ffmpeg", running.url("publish:cam"), media)
         with tools.start("publisher", command, tmp_path) as publisher:
             if mode == "listener":  # gosrt calls once
                 publisher.wait_until(
-                    lambda: f"waits for a connection on port {port}" in running.server.log, "a listening destination"
+                    lambda: "waits for a connection on port" in running.server.log, "a listening destination"
                 )
             with tools.start("target", read_command(target, url, output), tmp_path) as program:
                 program.wait_until(lambda: size_of(output) > ENOUGH, "enough received bytes")

@@ -141,6 +141,36 @@ async def test_a_push(mode: Mode, passphrase: str) -> None:
         sending.cancel()
 
 
+@pytest.mark.parametrize("passphrase", ["", SECRET])
+async def test_a_rendezvous(passphrase: str) -> None:
+    """One server pushes, the other one pulls; whoever has the larger cookie asks."""
+    secret = f"&passphrase={SECRET.replace(' ', '%20')}" if passphrase else ""
+    port, other = free_port(), free_port()
+    address = "srt://127.0.0.1:{}?mode=rendezvous&adapter=127.0.0.1&localport={}" + secret
+    source = {"cam": {"source": address.format(other, port), **QUICK}}
+    async with serving() as app, publishing(app) as publisher, serving(paths=source) as target:
+        sending = asyncio.create_task(keep_sending(publisher))
+        push = await start_push(app, address.format(port, other))
+        await ready(target)
+        await push.stop()
+        await target.log.wait(r"failed: closed by the peer")
+        sending.cancel()
+
+
+@pytest.mark.parametrize("given", ["", "another passphrase"])
+async def test_a_rendezvous_wants_the_passphrase(given: str) -> None:
+    """Whichever side notices it tells the other one."""
+    port, other = free_port(), free_port()
+    address = "srt://127.0.0.1:{}?mode=rendezvous&adapter=127.0.0.1&localport={}"
+    source = {"cam": {"source": address.format(other, port) + "&passphrase=a%20long%20passphrase", **QUICK}}
+    async with serving(paths=source) as app:
+        caller = Peer(address.format(port, other) + (f"&passphrase={given.replace(' ', '%20')}" if given else ""))
+        with pytest.raises(polycast.PolycastError, match=r"wrong passphrase|one side has a passphrase"):
+            await caller.client.connect()
+        await app.log.wait(r"failed: .*passphrase")
+        await caller.client.close(0.1)
+
+
 async def start_push(app: Server, address: str) -> Push:
     """Push the path ``cam``."""
     kind = push_of(address)
@@ -229,7 +259,9 @@ def test_defaults_of_an_address(text: str, mode: Mode, bandwidth: float, payload
         ("rtmp://h:1", "has no port"),
         ("srt://h:99999", "is invalid"),
         ("srt://:1?mode=caller", "has no host"),
-        ("srt://h:1?mode=rendezvous", "'rendezvous' of an SRT URL is not supported"),
+        ("srt://h:1?mode=meeting", "'meeting' of an SRT URL is not supported"),
+        ("srt://:1?mode=rendezvous", "has no host"),
+        ("srt://h:1?mode=rendezvous&localport=65536", "'localport' .* from 0 to 65535"),
         ("srt://h:1?passphrase=short", "10 to 79"),
         ("srt://h:1?passphrase=0123456789&pbkeylen=17", "must be 16, 24 or 32"),
         ("srt://h:1?cryptomode=3", r"must be 0 \(any\), 1 \(AES-CTR\) or 2 \(AES-GCM\)"),
@@ -243,6 +275,14 @@ def test_defaults_of_an_address(text: str, mode: Mode, bandwidth: float, payload
 def test_addresses_that_are_wrong(text: str, message: str) -> None:
     with pytest.raises(ConfigurationError, match=message):
         parse_address(text)
+
+
+def test_the_addresses_of_a_rendezvous() -> None:
+    address = parse_address("srt://h:9000?mode=rendezvous")
+    assert (address.mode, address.local_host, address.local_port) == (Mode.RENDEZVOUS, "", 9000)
+    address = parse_address("srt://h:9000?mode=rendezvous&adapter=192.0.2.1&localport=7")
+    assert (address.local_host, address.local_port) == ("192.0.2.1", 7)
+    assert parse_address("srt://h:9000?mode=rendezvous&localaddress=::1").local_host == "::1"
 
 
 def test_a_source_is_checked_when_the_configuration_is_loaded() -> None:

@@ -135,6 +135,8 @@ OTHER_CIPHER = GCM[:9] + b"\2" + GCM[10:]
         ({"encryption": 5}, Rejection.ROGUE),
         ({"socket_id": 0}, Rejection.ROGUE),
         ({"extensions": ()}, Rejection.ROGUE),
+        ({"extensions": ((ExtensionType.CAPABILITIES_REQUEST.value, bytes(8)),)}, Rejection.ROGUE),
+        ({"extensions": extension(ExtensionType.CONGESTION, bytes(516))}, Rejection.ROGUE),
         ({"extensions": capabilities(version=0x010200)}, Rejection.VERSION),
         ({"extensions": capabilities(flags=0x7F)}, Rejection.MESSAGE_API),
         ({"extensions": capabilities(flags=0x1F)}, Rejection.ROGUE),
@@ -300,6 +302,15 @@ def test_what_is_no_handshake_for_it_is_ignored_by_a_caller(change: Callable[[by
     calling = caller()
     calling.receive_data(change(captured.LISTENER_INDUCTION), 50.0)
     calling.receive_data(b"", 50.0)
+
+
+def test_a_listener_whose_capabilities_are_cut_off() -> None:
+    answer = parse_handshake(captured.LISTENER_CONCLUSION)
+    cut = dataclasses.replace(answer, extensions=((ExtensionType.CAPABILITIES_RESPONSE.value, bytes(4)),))
+    calling = caller()
+    calling.receive_data(captured.LISTENER_INDUCTION, 50.0)
+    with pytest.raises(RejectedError, match="too short"):
+        calling.receive_data(build_control(ControlType.HANDSHAKE, 0, 0, 0x1234, cut.build()), 50.0)
 
 
 def test_a_refusal_over_the_network_reaches_the_caller() -> None:

@@ -21,6 +21,7 @@ DEFAULT_CONNECT_SECONDS: Final = 3.0
 DEFAULT_IDLE_SECONDS: Final = 5.0
 _MAXIMUM_PARAMETERS: Final = 100
 _MAXIMUM_PROGRAM: Final = 0xFFFF
+_MAXIMUM_PORT: Final = 0xFFFF
 _PAYLOAD_MODES: Final = {0: None, 1: PayloadMode.CTR, 2: PayloadMode.GCM}
 _FORM: Final = "write srt://host:port?streamid=..., with & # % in values as %26 %23 %25"
 
@@ -30,6 +31,8 @@ class Mode(Enum):
 
     CALLER = "caller"
     LISTENER = "listener"
+    RENDEZVOUS = "rendezvous"
+    """Both: each side sends to the other one, as it has to be through most NATs."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,6 +42,9 @@ class SrtAddress:
     host: str
     """Empty for a listener on all interfaces."""
     port: int
+    local_host: str = ""
+    local_port: int = 0
+    """Where a rendezvous takes place on this side; an empty host is any."""
     mode: Mode = Mode.CALLER
     stream_id: str = ""
     passphrase: str = ""
@@ -86,6 +92,8 @@ def parse_address(url: str) -> SrtAddress:
         host=host,
         port=port,
         mode=mode,
+        local_host=parameters.get("adapter") or parameters.get("localaddress", ""),
+        local_port=_number(parameters, "localport", _MAXIMUM_PORT) or port,
         stream_id=stream_id,
         passphrase=passphrase,
         key_size=_key_size(parameters) if passphrase else 0,
@@ -107,8 +115,10 @@ def _mode(parameters: Mapping[str, str], host: str) -> Mode:
     try:
         mode = Mode(text)
     except ValueError:
-        raise ConfigurationError(f"the mode '{text}' of an SRT URL is not supported (caller, listener)") from None
-    if mode is Mode.CALLER and not host:
+        raise ConfigurationError(
+            f"the mode '{text}' of an SRT URL is not supported (caller, listener, rendezvous)"
+        ) from None
+    if mode is not Mode.LISTENER and not host:
         raise ConfigurationError(f"the SRT URL has no host ({_FORM})")
     return mode
 

@@ -20,14 +20,18 @@ from polycast.protocols.srt.keys import generate_keys, keys_for
 from polycast.protocols.srt.link import Link, Timers
 from polycast.wire.srt.caller import Caller, CallerOptions
 from polycast.wire.srt.connection import Connection as Engine
-from polycast.wire.srt.key_material import PayloadMode
+from polycast.wire.srt.key_material import KeyMaterial, PayloadMode
 from polycast.wire.srt.keys import ConnectionKeys
 from polycast.wire.srt.listener import ConnectionRequest, Listener, Terms
-from polycast.wire.srt.packet import HEADER, HEADER_SIZE
+from polycast.wire.srt.packet import HANDSHAKE_PACKET, HEADER, HEADER_SIZE
 from polycast.wire.srt.rejection import RejectedError, Rejection
+from polycast.wire.srt.rendezvous import Rendezvous, RendezvousRequest
 
 RECEIVE_BUFFER: Final = 2 * 1024 * 1024
 """Bytes of the socket's buffer, as far as the kernel allows: 200 ms of 80 Mbit/s."""
+
+_RENDEZVOUS_PATIENCE: Final = 10
+"""How many times longer a rendezvous may take, as in libsrt: the other side has to come, too."""
 
 _CHECK_SECONDS: Final = 0.05
 """Seconds between two looks at a handshake that is not answered."""
@@ -51,7 +55,7 @@ class Client:
         self._timers = Timers(loop, self._on_error)
         self._socket: UdpSocket | None = None
         self._link: Link | None = None
-        self._handshake: _Calling | _Listening | None = None
+        self._handshake: _Calling | _Meeting | _Listening | None = None
         self.connected: asyncio.Future[None] = loop.create_future()
         self.lost: asyncio.Future[None] = loop.create_future()
         """Fails when the connection ends."""
@@ -83,20 +87,23 @@ class Client:
         if address.passphrase:
             mode = address.payload_mode or PayloadMode.CTR
             keys, message = await generate_keys(address.passphrase, address.key_size, mode)
-        bound = socket.socket(family, socket.SOCK_DGRAM)
-        bound.setblocking(False)
-        bound.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER)
-        bound.bind(("::" if family == socket.AF_INET6 else "0.0.0.0", 0))
-        opened = self._open(bound)
-        calling = self._handshake = _Calling(self, address, opened.address(*peer), keys, message)
+        local, port, seconds = "::" if family == socket.AF_INET6 else "0.0.0.0", 0, address.connect_seconds
+        if address.mode is Mode.RENDEZVOUS:
+            local, port, seconds = address.local_host or local, address.local_port, seconds * _RENDEZVOUS_PATIENCE
+        opened = self._open(await asyncio.to_thread(open_udp_socket, local, port, RECEIVE_BUFFER))
+        calling: _Calling | _Meeting
+        if address.mode is Mode.RENDEZVOUS:
+            calling = self._handshake = _Meeting(self, address, opened.address(*peer), keys, message)
+        else:
+            calling = self._handshake = _Calling(self, address, opened.address(*peer), keys, message)
         try:
-            async with asyncio.timeout(address.connect_seconds):
+            async with asyncio.timeout(seconds):
                 while not self.connected.done():
                     calling.send()
                     await asyncio.wait((self.connected,), timeout=_CHECK_SECONDS)
         except TimeoutError:
             where = join_host_port(address.host, address.port)
-            raise TimeoutError(f"{where} did not answer within {address.connect_seconds:g} s") from None
+            raise TimeoutError(f"{where} did not answer within {seconds:g} s") from None
         self.connected.result()
 
     def _open(self, bound: socket.socket) -> UdpSocket:
@@ -149,7 +156,8 @@ class Client:
             return
         packet, link = data[start:end], self._link
         destination = HEADER.unpack_from(packet)[3]
-        if link is not None and destination == link.engine.parameters.own_id:
+        is_repeated = isinstance(self._handshake, _Meeting) and packet.startswith(HANDSHAKE_PACKET)
+        if link is not None and destination == link.engine.parameters.own_id and not is_repeated:
             if address == link.address:
                 link.receive(packet, self.now())
         elif self._handshake is not None:
@@ -171,15 +179,8 @@ class _Calling:
     ) -> None:
         self._client = client
         self._peer = peer
-        options = CallerOptions(
-            stream_id=address.stream_id,
-            receive_delay=address.receive_delay,
-            send_delay=address.send_delay,
-            bandwidth=address.bandwidth,
-            idle_seconds=address.idle_seconds,
-        )
         own_id, sequence = secrets.randbits(30) | 1, secrets.randbits(31)
-        self._caller = Caller(options, own_id, sequence, client.now(), keys, message, address.key_size)
+        self._caller = Caller(_options_of(address), own_id, sequence, client.now(), keys, message, address.key_size)
 
     def send(self) -> None:
         """Send what is to be sent now."""
@@ -200,6 +201,63 @@ class _Calling:
             self._client.accept(engine, address)
         else:
             self.send()
+
+
+class _Meeting:
+    """The handshake of two sides that call each other."""
+
+    def __init__(
+        self, client: Client, address: SrtAddress, peer: Address, keys: ConnectionKeys | None, message: bytes
+    ) -> None:
+        self._client = client
+        self._address = address
+        self._peer = peer
+        self._task: asyncio.Task[None] | None = None
+        own_id, sequence, cookie = secrets.randbits(30) | 1, secrets.randbits(31), secrets.randbits(32)
+        self._engine = Rendezvous(
+            _options_of(address), own_id, sequence, cookie, client.now(), keys, message, address.key_size
+        )
+
+    def send(self) -> None:
+        """Send what is to be sent now."""
+        packet = self._engine.data_to_send(self._client.now())
+        if packet is not None:
+            self._client.send(packet, self._peer)
+
+    def receive(self, packet: bytes, address: Address) -> None:
+        """Process a datagram."""
+        client, now = self._client, self._client.now()
+        if address[:2] != self._peer[:2]:
+            return
+        try:
+            answer = self._engine.receive_data(packet, now)
+        except RejectedError as error:
+            self._refuse(error)
+            return
+        if isinstance(answer, RendezvousRequest):
+            self._task = asyncio.ensure_future(self._accept(answer))
+        elif isinstance(answer, Engine):
+            agreement = self._engine.agreement(now)
+            if agreement is not None:
+                client.send(agreement, self._peer)
+            client.accept(answer, address)
+        elif answer is not None:
+            client.send(answer, self._peer)
+        self.send()
+
+    async def _accept(self, request: RendezvousRequest) -> None:
+        try:
+            keys = await _keys_of_caller(self._address, request.key_material)
+        except RejectedError as error:
+            self._refuse(error)
+            return
+        self._engine.accept(keys, self._client.now())
+        self.send()
+
+    def _refuse(self, error: RejectedError) -> None:
+        client = self._client
+        client.send(self._engine.reject(error.reason, client.now()), self._peer)
+        client.fail(ConnectionLost(str(error)))
 
 
 class _Listening:
@@ -240,15 +298,9 @@ class _Listening:
         task.add_done_callback(lambda _: self._tasks.pop(key, None))
 
     async def _accept(self, request: ConnectionRequest, address: Address) -> None:
-        client, settings, keys = self._client, self._address, None
-        material = request.key_material
+        client, settings = self._client, self._address
         try:
-            if bool(settings.passphrase) != (material is not None):
-                raise RejectedError(Rejection.UNSECURE, "only one side has a passphrase")
-            if material is not None:
-                if settings.payload_mode not in (None, material.mode):
-                    raise RejectedError(Rejection.CRYPTO, "the caller encrypts in another way")
-                keys = await keys_for(settings.passphrase, material)
+            keys = await _keys_of_caller(settings, request.key_material)
         except RejectedError as error:
             client.send(request.reject(error.reason), address)
             return
@@ -268,6 +320,27 @@ class _Listening:
 
 _MAXIMUM_UNDECIDED: Final = 16
 """Callers whose passphrase is being checked at the same time."""
+
+
+async def _keys_of_caller(settings: SrtAddress, material: KeyMaterial | None) -> ConnectionKeys | None:
+    """Return the keys that a caller has sent; None if neither side encrypts. Raises RejectedError."""
+    if bool(settings.passphrase) != (material is not None):
+        raise RejectedError(Rejection.UNSECURE, "only one side has a passphrase")
+    if material is None:
+        return None
+    if settings.payload_mode not in (None, material.mode):
+        raise RejectedError(Rejection.CRYPTO, "the caller encrypts in another way")
+    return await keys_for(settings.passphrase, material)
+
+
+def _options_of(address: SrtAddress) -> CallerOptions:
+    return CallerOptions(
+        stream_id=address.stream_id,
+        receive_delay=address.receive_delay,
+        send_delay=address.send_delay,
+        bandwidth=address.bandwidth,
+        idle_seconds=address.idle_seconds,
+    )
 
 
 async def _resolve(host: str, port: int) -> tuple[socket.AddressFamily, tuple[str, int]]:

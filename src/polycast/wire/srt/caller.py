@@ -12,6 +12,7 @@ from polycast.wire.srt.connection import DEFAULT_IDLE_SECONDS, Connection, Param
 from polycast.wire.srt.handshake import (
     DATAGRAM_MODE,
     INDUCTION_VERSION,
+    KEY_FIELD_UNIT,
     MAGIC,
     OWN_CAPABILITIES,
     VERSION,
@@ -25,15 +26,14 @@ from polycast.wire.srt.handshake import (
     parse_handshake,
 )
 from polycast.wire.srt.keys import ConnectionKeys
-from polycast.wire.srt.negotiation import check_mode
+from polycast.wire.srt.negotiation import check_mode, window_of
 from polycast.wire.srt.pacing import UNLIMITED
 from polycast.wire.srt.packet import HEADER, SEQUENCE_MASK, ControlType, build_control
 from polycast.wire.srt.receiver import WINDOW
-from polycast.wire.srt.rejection import FIRST_REJECTION, RejectedError, Rejection, describe_rejection
+from polycast.wire.srt.rejection import FIRST_REJECTION, RejectedError, Rejection, refusal
 
 REPEAT_SECONDS: Final = 0.25
 """Seconds after which an unanswered handshake is sent again."""
-_KEY_FIELD_UNIT: Final = 8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,7 +109,7 @@ class Caller:
         if first != 0x80000000 or destination != self._own_id:
             return None
         if handshake.kind >= FIRST_REJECTION:
-            raise _rejected(handshake.kind - FIRST_REJECTION)
+            raise refusal(handshake.kind - FIRST_REJECTION)
         if self._phase is _Phase.INDUCTION and handshake.kind == HandshakeType.INDUCTION:
             self._on_induction(handshake, now)
         elif self._phase is _Phase.CONCLUSION and handshake.kind == HandshakeType.CONCLUSION:
@@ -140,7 +140,7 @@ class Caller:
             extensions.append((ExtensionType.STREAM_ID.value, build_text(options.stream_id.encode())))
             flags |= ExtensionFlag.CONFIGURATION
         return Handshake(
-            encryption=self._key_size // _KEY_FIELD_UNIT,
+            encryption=self._key_size // KEY_FIELD_UNIT,
             extension_field=flags,
             initial_sequence=self._initial_sequence,
             flow_window=options.flow_window,
@@ -165,7 +165,7 @@ class Caller:
         if self._keys is not None:
             check_mode(self._keys.mode, capabilities)
         if self._keys is not None and handshake.extension(ExtensionType.KEY_RESPONSE) != self._key_message:
-            raise _rejected(Rejection.BAD_SECRET)
+            raise refusal(Rejection.BAD_SECRET)
         self._phase = _Phase.DONE
         options = self._options
         return Connection(
@@ -175,7 +175,7 @@ class Caller:
                 started_at=self._started_at,
                 send_sequence=self._initial_sequence,
                 receive_sequence=handshake.initial_sequence,
-                window=max(2, min(handshake.flow_window, 25_600)),
+                window=window_of(handshake),
                 receive_delay=max(options.receive_delay, capabilities.sender_delay / 1000),
                 send_delay=max(options.send_delay, capabilities.receiver_delay / 1000),
                 peer_arrival=now,
@@ -186,11 +186,3 @@ class Caller:
             ),
             now,
         )
-
-
-def _rejected(code: int) -> RejectedError:
-    try:
-        reason = Rejection(code)
-    except ValueError:
-        reason = Rejection.UNKNOWN
-    return RejectedError(reason, f"refused: {describe_rejection(code)}")

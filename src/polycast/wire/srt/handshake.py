@@ -10,6 +10,7 @@ from typing import Final
 
 from polycast.errors import RemoteProtocolError
 from polycast.wire.srt.packet import HEADER_SIZE
+from polycast.wire.srt.rejection import RejectedError, Rejection
 
 VERSION: Final = 5
 INDUCTION_VERSION: Final = 4
@@ -29,6 +30,9 @@ MAXIMUM_EXTENSIONS: Final = 16
 """Extensions of one handshake; there are eight kinds."""
 MAXIMUM_TEXT: Final = 512
 """Bytes of a stream id (section 3.2.1.3)."""
+
+KEY_FIELD_UNIT: Final = 8
+"""Bytes that the encryption field counts in."""
 
 _BODY: Final = Struct("!IHHIIIiII16s")
 BODY_SIZE: Final = 48
@@ -109,9 +113,9 @@ class Capabilities:
 
 
 def parse_capabilities(content: bytes) -> Capabilities:
-    """Return the capabilities in an extension. Raises RemoteProtocolError."""
+    """Return the capabilities in an extension. Raises RejectedError."""
     if len(content) < _CAPABILITIES.size:
-        raise RemoteProtocolError("the capabilities of a handshake are too short")
+        raise RejectedError(Rejection.ROGUE, "the capabilities of a handshake are too short")
     version, flags, receiver_delay, sender_delay = _CAPABILITIES.unpack_from(content)
     return Capabilities(flags, receiver_delay, sender_delay, version)
 
@@ -206,9 +210,9 @@ def build_text(text: bytes) -> bytes:
 
 
 def parse_text(content: bytes) -> bytes:
-    """Return the text in an extension. Raises RemoteProtocolError if it is too long."""
+    """Return the text in an extension. Raises RejectedError if it is too long."""
     if len(content) > MAXIMUM_TEXT:
-        raise RemoteProtocolError("a text in a handshake is too long")
+        raise RejectedError(Rejection.ROGUE, "a text in a handshake is too long")
     return _swap_words(content).rstrip(b"\0")
 
 

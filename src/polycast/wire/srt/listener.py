@@ -25,15 +25,13 @@ from polycast.wire.srt.handshake import (
 )
 from polycast.wire.srt.key_material import KeyMaterial
 from polycast.wire.srt.keys import ConnectionKeys
-from polycast.wire.srt.negotiation import capabilities_of, check, key_material_of, stream_id_of
+from polycast.wire.srt.negotiation import capabilities_of, check, key_material_of, stream_id_of, window_of
 from polycast.wire.srt.packet import HEADER, ControlType, build_control
 from polycast.wire.srt.receiver import WINDOW
 from polycast.wire.srt.rejection import FIRST_REJECTION, RejectedError, Rejection
 
 _COOKIE_SECONDS: Final = 60
 """Seconds that a cookie is valid, or twice as long."""
-_MAXIMUM_WINDOW: Final = 25_600
-"""Packets on the way to a peer at most, whatever it asks for."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,7 +73,7 @@ class ConnectionRequest:
             started_at=now,
             send_sequence=self.handshake.initial_sequence,
             receive_sequence=self.handshake.initial_sequence,
-            window=max(2, min(self.handshake.flow_window, _MAXIMUM_WINDOW)),
+            window=window_of(self.handshake),
             receive_delay=receive_delay,
             send_delay=send_delay,
             peer_arrival=self.arrival,

@@ -21,6 +21,8 @@ from polycast.wire.srt.handshake import (
 from polycast.wire.srt.key_material import KeyMaterial, PayloadMode, UnknownCipherError, parse_key_material
 from polycast.wire.srt.rejection import RejectedError, Rejection
 
+_MAXIMUM_WINDOW: Final = 25_600
+"""Packets on the way to a peer at most, whatever it asks for."""
 _LIVE: Final = b"live"
 _KNOWN_FLAGS: Final = ExtensionFlag.CAPABILITIES | ExtensionFlag.KEY_MATERIAL | ExtensionFlag.CONFIGURATION
 _ENCRYPTION_FIELDS: Final = (0, 2, 3, 4)
@@ -89,3 +91,8 @@ def check_mode(mode: PayloadMode, capabilities: Capabilities) -> None:
     """Raises RejectedError if the peer does not encrypt in a mode as it is done here."""
     if mode is PayloadMode.GCM and capabilities.version < AUTHENTICATED_VERSION:
         raise RejectedError(Rejection.CRYPTO, "AES-GCM of versions before 1.5.4 repeats nonces, and is not supported")
+
+
+def window_of(handshake: Handshake) -> int:
+    """Return how many packets may be on the way to a peer."""
+    return max(2, min(handshake.flow_window, _MAXIMUM_WINDOW))

@@ -18,6 +18,9 @@ MAXIMUM_DATAGRAM: Final = 1472
 """Bytes of a datagram: an Ethernet frame of 1500 bytes without the headers of IPv4 and UDP."""
 MAXIMUM_PAYLOAD: Final = MAXIMUM_DATAGRAM - HEADER_SIZE
 
+HANDSHAKE_PACKET: Final = b"\x80\0\0\0"
+"""The first word of a handshake."""
+
 TRANSPORT_PACKET_SIZE: Final = 188
 
 SEQUENCE_MASK: Final = 0x7FFFFFFF

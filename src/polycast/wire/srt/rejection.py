@@ -59,7 +59,7 @@ _TEXTS: Final = {
     Rejection.INTERNAL: "internal error",
     Rejection.CLOSE: "the server is closing",
     Rejection.VERSION: "the version is too old",
-    Rejection.COOKIE: "the cookie is wrong",
+    Rejection.COOKIE: "both sides have the same cookie",
     Rejection.BAD_SECRET: "wrong passphrase",
     Rejection.UNSECURE: "one side has a passphrase, the other one has none",
     Rejection.MESSAGE_API: "one side transmits messages, the other one a file",
@@ -102,3 +102,12 @@ class RejectedError(RemoteProtocolError):
     def __init__(self, reason: Rejection, message: str) -> None:
         super().__init__(message)
         self.reason = reason
+
+
+def refusal(code: int) -> RejectedError:
+    """Return the error for a reason that a peer gave."""
+    try:
+        reason = Rejection(code)
+    except ValueError:
+        reason = Rejection.UNKNOWN
+    return RejectedError(reason, f"refused: {describe_rejection(code)}")

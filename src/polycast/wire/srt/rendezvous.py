@@ -1,0 +1,342 @@
+"""The handshake of two sides that call each other (draft-sharabayko-srt-01 section 4.3.2).
+
+Both wave until they hear the other one. The one with the larger cookie is the initiator, and asks; the other one, the
+responder, answers.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from enum import Enum, auto
+from typing import Final, NamedTuple
+
+from polycast.errors import RemoteProtocolError
+from polycast.wire.srt.caller import REPEAT_SECONDS, CallerOptions
+from polycast.wire.srt.connection import Connection, Parameters
+from polycast.wire.srt.handshake import (
+    KEY_FIELD_UNIT,
+    OWN_CAPABILITIES,
+    VERSION,
+    Capabilities,
+    Capability,
+    ExtensionFlag,
+    ExtensionType,
+    Handshake,
+    HandshakeType,
+    build_text,
+    parse_capabilities,
+    parse_handshake,
+)
+from polycast.wire.srt.key_material import KeyMaterial
+from polycast.wire.srt.keys import ConnectionKeys
+from polycast.wire.srt.negotiation import capabilities_of, check, check_mode, key_material_of, window_of
+from polycast.wire.srt.packet import HEADER, HEADER_SIZE, SEQUENCE_MASK, ControlType, build_control
+from polycast.wire.srt.rejection import FIRST_REJECTION, RejectedError, Rejection, refusal
+
+_SIGN: Final = 0x80000000
+
+
+class _State(Enum):
+    """The names are the draft's."""
+
+    WAVING = auto()
+    ATTENTION = auto()
+    """The peer has waved."""
+    FINE = auto()
+    """The peer had seen this side wave before it waved itself."""
+    INITIATED = auto()
+    """The responder has answered."""
+    CONNECTED = auto()
+
+
+class _Role(Enum):
+    INITIATOR = auto()
+    RESPONDER = auto()
+
+
+class _Input(Enum):
+    WAVE = auto()
+    EMPTY = auto()
+    """A conclusion without extensions."""
+    REQUEST = auto()
+    """A conclusion that asks."""
+    RESPONSE = auto()
+    """A conclusion that answers."""
+    AGREEMENT = auto()
+    """Or any other packet of a connection."""
+
+
+_INITIATOR, _RESPONDER = _Role.INITIATOR, _Role.RESPONDER
+_TRANSITIONS: Final = {
+    (_State.WAVING, _INITIATOR, _Input.WAVE): _State.ATTENTION,
+    (_State.WAVING, _INITIATOR, _Input.EMPTY): _State.FINE,
+    (_State.ATTENTION, _INITIATOR, _Input.RESPONSE): _State.CONNECTED,
+    (_State.FINE, _INITIATOR, _Input.RESPONSE): _State.CONNECTED,
+    (_State.WAVING, _RESPONDER, _Input.WAVE): _State.ATTENTION,
+    (_State.WAVING, _RESPONDER, _Input.REQUEST): _State.FINE,
+    (_State.ATTENTION, _RESPONDER, _Input.REQUEST): _State.INITIATED,
+    (_State.FINE, _RESPONDER, _Input.AGREEMENT): _State.CONNECTED,
+    (_State.INITIATED, _RESPONDER, _Input.AGREEMENT): _State.CONNECTED,
+}
+"""What is not in here changes nothing: what this side last sent is repeated."""
+
+
+@dataclass(frozen=True, slots=True)
+class RendezvousRequest:
+    """What the initiator asks for. The answer is `Rendezvous.accept` or `Rendezvous.reject`."""
+
+    key_material: KeyMaterial | None
+    """None if it does not encrypt."""
+
+
+class _Secrets(NamedTuple):
+    """The keys of the initiator."""
+
+    keys: ConnectionKeys | None
+    message: bytes
+    size: int
+    """In bytes."""
+
+
+@dataclass(slots=True)
+class _Peer:
+    """What is known of the other side."""
+
+    role: _Role | None = None
+    """This side's own role."""
+    handshake: Handshake | None = None
+    """Its last one."""
+    capabilities: Capabilities | None = None
+    arrival: float = 0.0
+    timestamp: int = 0
+    """When the packet with its capabilities arrived, and its timestamp."""
+    key_material: KeyMaterial | None = None
+
+
+class Rendezvous:
+    """Feed it with the peer's datagrams and the time until it returns a connection or raises an error."""
+
+    def __init__(
+        self,
+        options: CallerOptions,
+        own_id: int,
+        initial_sequence: int,
+        cookie: int,
+        now: float,
+        keys: ConnectionKeys | None = None,
+        key_message: bytes = b"",
+        key_size: int = 0,
+    ) -> None:
+        """``cookie``: 32 random bits. ``keys``, and what describes them, are used if this side is the initiator."""
+        self._options = options
+        self._own_id = own_id
+        self._initial_sequence = initial_sequence & SEQUENCE_MASK
+        self._cookie = cookie
+        self._started_at = now
+        self._secrets = _Secrets(keys, key_message, key_size)
+        self._state = _State.WAVING
+        self._peer = _Peer()
+        self._accepted: Connection | None = None
+        """The responder's, from its answer on."""
+        self._next_try = now
+
+    def next_timeout(self) -> float:
+        """Return when `data_to_send` has something; infinity for never."""
+        return math.inf if self._state is _State.CONNECTED or self._is_asked else self._next_try
+
+    @property
+    def _is_asked(self) -> bool:
+        """Whether it has to be decided what is answered."""
+        return self._state in (_State.FINE, _State.INITIATED) and self._is_responder and self._accepted is None
+
+    @property
+    def _is_responder(self) -> bool:
+        return self._peer.role is _RESPONDER
+
+    def data_to_send(self, now: float) -> bytes | None:
+        """Return the handshake if it is time to send it."""
+        if now < self.next_timeout():
+            return None
+        self._next_try = now + REPEAT_SECONDS
+        if self._state is _State.WAVING:
+            return self._packet(HandshakeType.WAVE_A_HAND, now)
+        if not self._is_responder:
+            return self._packet(HandshakeType.CONCLUSION, now, *self._request())
+        if self._accepted is not None:
+            return self._packet(HandshakeType.CONCLUSION, now, *self._response(self._accepted))
+        return self._packet(HandshakeType.CONCLUSION, now)
+
+    def receive_data(self, packet: bytes, now: float) -> Connection | RendezvousRequest | bytes | None:
+        """Process a datagram of the peer: return the connection once there is one, or what it asks for, or an answer.
+
+        Raises RejectedError if the peer refuses, or wants something that is not supported.
+        """
+        if len(packet) < HEADER_SIZE:
+            return None
+        first, _, timestamp, destination = HEADER.unpack_from(packet)
+        if destination not in (0, self._own_id):
+            return None
+        if first != _SIGN:  # not a handshake: the peer is connected, and its agreement was lost
+            return self._on_input(_Input.AGREEMENT, now) if destination else None
+        try:
+            handshake = parse_handshake(packet)
+        except RemoteProtocolError:
+            return None
+        if handshake.kind >= FIRST_REJECTION:
+            raise refusal(handshake.kind - FIRST_REJECTION)
+        found = _input_of(handshake)
+        if found is None:
+            return None
+        if self._state is _State.CONNECTED:  # the agreement was lost
+            again = not self._is_responder and found is _Input.RESPONSE
+            return self._packet(HandshakeType.AGREEMENT, now) if again else None
+        self._meet(handshake)
+        if found in (_Input.REQUEST, _Input.RESPONSE) and self._peer.capabilities is None:
+            self._examine(handshake, found)
+            self._peer.arrival, self._peer.timestamp = now, timestamp
+        return self._on_input(found, now)
+
+    def _meet(self, handshake: Handshake) -> None:
+        """Note who the peer is, and which role this side has."""
+        if handshake.version != VERSION:
+            raise RejectedError(Rejection.VERSION, "the peer does not speak SRT 1.3 or later")
+        difference = (self._cookie - handshake.cookie) & 0xFFFFFFFF
+        if not difference:
+            raise RejectedError(Rejection.COOKIE, "both sides have the same cookie")
+        self._peer.role = _RESPONDER if difference & _SIGN else _INITIATOR
+        self._peer.handshake = handshake
+
+    def _examine(self, handshake: Handshake, found: _Input) -> None:
+        """Look at the extensions of a conclusion."""
+        peer = self._peer
+        if found is _Input.REQUEST:
+            check(handshake)
+            peer.capabilities = capabilities_of(handshake)
+            peer.key_material = key_material_of(handshake, peer.capabilities)
+            return
+        content = handshake.extension(ExtensionType.CAPABILITIES_RESPONSE)
+        assert content is not None
+        capabilities = parse_capabilities(content)
+        if self._secrets.keys is not None:
+            check_mode(self._secrets.keys.mode, capabilities)
+            if handshake.extension(ExtensionType.KEY_RESPONSE) != self._secrets.message:
+                raise refusal(Rejection.BAD_SECRET)
+        peer.capabilities = capabilities
+
+    def _on_input(self, found: _Input, now: float) -> Connection | RendezvousRequest | bytes | None:
+        role = self._peer.role
+        state = _TRANSITIONS.get((self._state, role, found)) if role is not None else None
+        if state is None:
+            self._next_try = now  # the peer has not got what was sent
+            return None
+        if state is _State.CONNECTED and self._is_responder and self._accepted is None:
+            return None  # not decided yet
+        self._state = state
+        self._next_try = now
+        if state is _State.CONNECTED:
+            return self._accepted or self._connection(self._secrets.keys, now)
+        return RendezvousRequest(self._peer.key_material) if self._is_asked else None
+
+    # The responder's decision
+
+    def accept(self, keys: ConnectionKeys | None, now: float) -> None:
+        """Answer the request. The connection follows with the peer's agreement."""
+        self._accepted = self._connection(keys, now)
+        self._next_try = now
+
+    def reject(self, reason: Rejection, now: float) -> bytes:
+        """Return the packet that refuses the request."""
+        return self._packet(FIRST_REJECTION + reason, now)
+
+    def agreement(self, now: float) -> bytes | None:
+        """Return the packet with which the initiator tells that it is connected; None for the responder."""
+        return None if self._is_responder else self._packet(HandshakeType.AGREEMENT, now)
+
+    def _connection(self, keys: ConnectionKeys | None, now: float) -> Connection:
+        options, peer = self._options, self._peer
+        handshake, capabilities = peer.handshake, peer.capabilities
+        assert handshake is not None
+        assert capabilities is not None
+        return Connection(
+            Parameters(
+                own_id=self._own_id,
+                peer_id=handshake.socket_id,
+                started_at=self._started_at,
+                send_sequence=self._initial_sequence,
+                receive_sequence=handshake.initial_sequence,
+                window=window_of(handshake),
+                receive_delay=max(options.receive_delay, capabilities.sender_delay / 1000),
+                send_delay=max(options.send_delay, capabilities.receiver_delay / 1000),
+                peer_arrival=peer.arrival,
+                peer_timestamp=peer.timestamp,
+                keys=keys,
+                bandwidth=options.bandwidth,
+                idle_seconds=options.idle_seconds,
+            ),
+            now,
+        )
+
+    # Packets
+
+    def _request(self) -> tuple[ExtensionFlag, list[tuple[int, bytes]]]:
+        options, flags = self._options, ExtensionFlag.CAPABILITIES
+        capabilities = Capabilities(
+            OWN_CAPABILITIES, round(options.receive_delay * 1000), round(options.send_delay * 1000)
+        )
+        extensions = [(ExtensionType.CAPABILITIES_REQUEST.value, capabilities.build())]
+        if self._secrets.message:
+            extensions.append((ExtensionType.KEY_REQUEST.value, self._secrets.message))
+            flags |= ExtensionFlag.KEY_MATERIAL
+        if options.stream_id:
+            extensions.append((ExtensionType.STREAM_ID.value, build_text(options.stream_id.encode())))
+            flags |= ExtensionFlag.CONFIGURATION
+        return flags, extensions
+
+    def _response(self, connection: Connection) -> tuple[ExtensionFlag, list[tuple[int, bytes]]]:
+        parameters, peer, flags = connection.parameters, self._peer, ExtensionFlag.CAPABILITIES
+        assert peer.capabilities is not None
+        capabilities = Capabilities(
+            OWN_CAPABILITIES & peer.capabilities.flags | Capability.TIMED_SENDER | Capability.TIMED_RECEIVER,
+            round(parameters.receive_delay * 1000),
+            round(parameters.send_delay * 1000),
+        )
+        extensions = [(ExtensionType.CAPABILITIES_RESPONSE.value, capabilities.build())]
+        if peer.key_material is not None:
+            extensions.append((ExtensionType.KEY_RESPONSE.value, peer.key_material.build()))
+            flags |= ExtensionFlag.KEY_MATERIAL
+        return flags, extensions
+
+    def _packet(
+        self,
+        kind: int,
+        now: float,
+        flags: int = 0,
+        extensions: list[tuple[int, bytes]] | None = None,
+    ) -> bytes:
+        handshake = self._peer.handshake
+        body = Handshake(
+            encryption=self._secrets.size // KEY_FIELD_UNIT,
+            extension_field=flags,
+            initial_sequence=self._initial_sequence,
+            flow_window=self._options.flow_window,
+            kind=kind,
+            socket_id=self._own_id,
+            cookie=self._cookie,
+            extensions=tuple(extensions or ()),
+        )
+        destination = handshake.socket_id if handshake is not None else 0
+        timestamp = int((now - self._started_at) * 1e6)
+        return build_control(ControlType.HANDSHAKE, 0, timestamp, destination, body.build())
+
+
+def _input_of(handshake: Handshake) -> _Input | None:
+    if handshake.kind == HandshakeType.WAVE_A_HAND:
+        return _Input.WAVE
+    if handshake.kind == HandshakeType.AGREEMENT:
+        return _Input.AGREEMENT
+    if handshake.kind != HandshakeType.CONCLUSION:
+        return None
+    if handshake.extension(ExtensionType.CAPABILITIES_REQUEST) is not None:
+        return _Input.REQUEST
+    return _Input.RESPONSE if handshake.extension(ExtensionType.CAPABILITIES_RESPONSE) is not None else _Input.EMPTY
