@@ -20,6 +20,9 @@ from tests.support.waiting import PATIENCE
 
 from polycast.config.dialects.registry import POLYCAST
 
+KEPT = {"runOnDisconnect": "true"}
+"""Settings with which clients stay at the worker that has accepted their connection: there are commands for each."""
+
 BUGS = re.compile("internal error|Traceback")
 
 
@@ -122,14 +125,24 @@ class Server:
     ) -> None:
         """Connect as often as it takes: the system chooses the worker by the port of the client."""
         while True:
-            start = len(self.lines)
             upstream = await asyncio.open_connection("127.0.0.1", self.ports[protocol])
-            own = upstream[1].get_extra_info("sockname")[1]
-            found = await self.wait(rf"\[worker (\d+)\] \[\w+\] \[conn 127\.0\.0\.1:{own}\] opened", start)
-            if int(found[1]) == worker:
+            if await self._accepted(self.ports[protocol], upstream[1].get_extra_info("sockname")[1]) == worker:
                 break
             upstream[1].close()
         await asyncio.gather(_copy(reader, upstream[1]), _copy(upstream[0], writer), return_exceptions=True)
+
+    async def _accepted(self, port: int, client: int) -> int:
+        """Return the worker that has accepted a connection, also if it waits for the client to speak TLS."""
+        address = f" 0100007F:{port:04X} 0100007F:{client:04X} 01 "
+        pids = await self.pids()
+        async with asyncio.timeout(PATIENCE):
+            while True:
+                lines = Path("/proc/net/tcp").read_text().splitlines()
+                inodes = [line.split()[9] for line in lines if address in line]
+                for number, pid in pids.items():
+                    if inodes and f"socket:[{inodes[0]}]" in sockets_of(pid):
+                        return number
+                await asyncio.sleep(0.01)
 
     async def stop(self) -> None:
         """End it as a service manager does, and look at its log."""
@@ -149,6 +162,14 @@ class Server:
         await self.process.wait()
 
 
+def sockets_of(pid: int) -> list[str]:
+    found: list[str] = []
+    for descriptor in Path(f"/proc/{pid}/fd").iterdir():
+        with contextlib.suppress(OSError):  # closed meanwhile
+            found.append(os.readlink(descriptor))
+    return found
+
+
 async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     with contextlib.suppress(OSError):
         while data := await reader.read(65536):
@@ -160,7 +181,9 @@ async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
 
 def free_ports() -> dict[str, int]:
     """Return ports by protocol."""
-    return {name: free_port() for name in ("rtsp", "rtmp", "hls", "webrtc", "srt", "api", "metrics", "rtp", "ice")}
+    return {
+        name: free_port() for name in ("rtsp", "rtmp", "hls", "webrtc", "srt", "api", "metrics", "rtp", "ice", "rtsps")
+    }
 
 
 def settings(workers: int, ports: Mapping[str, int], values: Mapping[str, Any]) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from tests.interop.copies import AUDIO, NO_H264_SETS, VIDEO, compare_track, hash
 from tests.interop.tools import HashedPacket, ffmpeg, read_framemd5, require
 from tests.interop.tools import run as run_program
 from tests.support.waiting import PATIENCE
-from tests.workers.support import Server, running
+from tests.workers.support import KEPT, Server, running
 
 import polycast
 
@@ -90,7 +90,7 @@ def check(published: Sequence[HashedPacket], received: Sequence[HashedPacket], t
 async def test_every_protocol_in_another_worker(tmp_path: Path, clip: tuple[Path, list[HashedPacket]]) -> None:
     file, published = clip
     async with (
-        running(tmp_path, hlsVariant="fmp4") as server,
+        running(tmp_path, hlsVariant="fmp4", **KEPT) as server,
         server.at(1, "rtmp") as first,
         publishing(server, file, f"rtmp://127.0.0.1:{first}/cam", "-f", "flv"),
         server.at(2, "rtsp") as rtsp,
@@ -187,7 +187,7 @@ async def test_publishers_replace_each_other_and_may_be_limited(
 ) -> None:
     paths = {"kept": {"overridePublisher": False}, "few": {"maxReaders": 1}, "all_others": {}}
     async with (
-        running(tmp_path, paths=paths) as server,
+        running(tmp_path, paths=paths, **KEPT) as server,
         server.at(1, "rtmp") as one,
         server.at(2, "rtmp") as other,
         server.at(2, "rtsp") as reading,
@@ -225,7 +225,7 @@ async def test_reloads_and_the_end_of_a_worker_disturb_no_other_stream(
 ) -> None:
     file, published = clip
     async with (
-        running(tmp_path) as server,
+        running(tmp_path, **KEPT) as server,
         server.at(2, "rtmp") as two,
         server.at(2, "rtsp") as reading,
         server.at(1, "rtsp") as across,

@@ -29,6 +29,3 @@ def check_workers(configuration: Configuration) -> None:
     """Raise StartError if something in a configuration needs a single process."""
     if configuration.cluster:
         raise StartError("cluster needs workers: 1")
-    for name, path in configuration.paths.items():
-        if path.always_available:
-            raise StartError(f"path '{name}': alwaysAvailable needs workers: 1")

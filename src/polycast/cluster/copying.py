@@ -177,7 +177,8 @@ class NodeSource(Source):
 
     async def _attempt(self) -> None:
         owner = self.neighbours.owner_of(self.path.name)
-        if owner is None or owner.revision < self._accepted:
+        # What is placed on a node has it also while nobody publishes: then, there is no claim.
+        if owner is None or 0 < owner.revision < self._accepted:
             raise NotPublished("no other node publishes the path")
         self._owner, self._tried = owner, owner.revision
         connection = await self._dial(lambda: Subscription(self, owner, self._loop), owner.address)
@@ -190,7 +191,7 @@ class NodeSource(Source):
 
     def begin(self, owner: Owner, start: Start) -> Stream:
         """The owner has accepted. Raises PolycastError if its claim is outdated."""
-        if start.revision < max(owner.revision, self._accepted):
+        if start.revision < (max(owner.revision, self._accepted) if owner.revision else 0):
             raise NotPublished(f"the claim of node '{owner.node}' is outdated")
         self._accepted = max(self._accepted, start.revision)
         stream = self.path.start_publishing(self, start.tracks, publishes_packets=start.publishes_packets)

@@ -103,6 +103,11 @@ class Hub:
         """Whether the configuration has an entry for exactly this path."""
         return name in self._entries.exact
 
+    def has_stream(self, name: str) -> bool:
+        """Whether there is a stream on a path, of this process or a copy."""
+        path = self._paths.get(name)
+        return path is not None and path.stream is not None
+
     async def authorize(self, request: AccessRequest) -> str:
         """Return the name of the user if the client is allowed.
 

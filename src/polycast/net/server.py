@@ -130,6 +130,11 @@ class ConnectionServer(ABC):
     def on_second(self, now: float) -> None:
         """Called about once a second, after the members."""
 
+    @property
+    def is_running(self) -> bool:
+        """Whether it accepts connections."""
+        return self._is_running
+
     # Life
 
     async def start(self) -> None:

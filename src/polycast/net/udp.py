@@ -81,8 +81,8 @@ class UdpSocket:
 
     @property
     def port(self) -> int:
-        """The local port."""
-        return int(self._socket.getsockname()[1])
+        """The local port; 0 once it is closed."""
+        return int(self._socket.getsockname()[1]) if self._socket.fileno() >= 0 else 0
 
     def dump(self, prefix: str) -> None:
         """Write the datagrams to a file from now on; an empty ``prefix`` ends that."""

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from polycast.hub.hub import Hub
     from polycast.log import Log
     from polycast.net.http.transaction import Transaction
+    from polycast.protocols.handing_over import HandedOver
     from polycast.protocols.pull import Puller
     from polycast.protocols.push import Pusher
     from polycast.wire.hls.directives import DeliveryDirectives
@@ -254,6 +255,31 @@ class Workers(typing.Protocol):
         """Return the answer of another worker's server, by its name, to a request."""
         ...
 
+    @property
+    def secret(self) -> bytes:
+        """Random bytes that all workers know."""
+        ...
+
+    def streaming(self, path: str) -> int | None:
+        """Return the index of the other worker that has the stream of a path; None if it is this one, or unknown."""
+        ...
+
+    def home_of(self, path: str) -> int | None:
+        """Return the index of the other worker that publishers of a path must be served by, because it has the stream
+        also while nobody publishes; None if any worker can."""
+        ...
+
+    async def hand_over(self, index: int, server: str, connection: HandedOver, descriptor: int) -> bool:
+        """Let another worker's server, by its name, serve a connection; return whether it does.
+
+        ``descriptor`` is that of the socket; the other one has a copy of it.
+        """
+        ...
+
+    def pass_datagram(self, index: int, server: str, data: bytes, address: tuple[Any, ...]) -> None:
+        """Let another worker's server process a datagram, as though it had received it."""
+        ...
+
 
 class RecordedStreams(typing.Protocol):
     """Live playlists that reach back over what was recorded."""
@@ -364,6 +390,14 @@ class Server(ABC):
     @abstractmethod
     def kick(self, session_id: str) -> bool:
         """Close a session; False if there is none with this id."""
+
+    async def take(self, end: socket.socket, handed: HandedOver) -> bool:
+        """Serve a client of another worker; return whether that is possible. The socket is closed if it is not."""
+        end.close()
+        return False
+
+    def receive_datagram(self, data: bytes, address: tuple[Any, ...]) -> None:
+        """Process a datagram that another worker has received."""
 
     @abstractmethod
     def apply(self, configuration: Configuration) -> None:

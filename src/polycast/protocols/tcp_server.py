@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import socket
 from datetime import UTC, datetime
 from typing import ClassVar
 from uuid import uuid4
 
 from polycast.config.schema import Configuration
 from polycast.net.address import join_host_port
+from polycast.net.relay import relay
 from polycast.net.server import ClientConnection, ConnectionServer
 from polycast.net.tcp import TcpConnection
-from polycast.protocols.base import Server, ServerContext, ServerKind
+from polycast.protocols.base import Server, ServerContext, ServerKind, Workers
+from polycast.protocols.handing_over import HandedOver, History
 
 # Bytes per packet, the unit of readBufferCount.
 PACKET_SIZE = 1472
@@ -25,6 +30,10 @@ class ServerConnection(TcpConnection):
         self.id = str(uuid4())
         """Its id in the API and for commands."""
         self.created = datetime.now(UTC)
+        self.history = History() if server.context.workers is not None else None
+        """What another worker needs to serve the client; None when that is not possible any more."""
+        self._taken: HandedOver | None = None
+        """What the worker has sent that this one has taken it from."""
 
     # For protocols
 
@@ -34,12 +43,107 @@ class ServerConnection(TcpConnection):
     def on_dropped(self, count: int) -> None:
         """Called about once a second while packets or frames are dropped."""
 
+    def remember(self, data: bytes) -> None:
+        """Called with received data while there is a ``history``."""
+        if self.history is not None and not self.history.receive(data):
+            self.history = None
+
+    @property
+    def seed(self) -> bytes:
+        """What the engine takes its random numbers from, if its answers depend on them."""
+        return b""
+
+    # Other workers
+
+    @property
+    def other_workers(self) -> Workers | None:
+        """The other workers, if one of them can still serve the client in place of this one; else None."""
+        return self.server.context.workers if self.history is not None and self._taken is None else None
+
+    async def hand_over(self, index: int, path: str = "", received: bytes | None = None) -> bool:
+        """Let another worker serve the client from now on; return whether it does. If not, go on as before.
+
+        ``path``: the other worker has the stream of this path, but may refuse; empty: it must serve the client.
+        ``received``: what the client has sent; by default, what is in the history.
+        """
+        history, self.history = self.history, None
+        workers, server, transport = self.server.context.workers, self.server, self.transport
+        can_move = not server.is_encrypted and not server.dump_prefix and not transport.get_write_buffer_size()
+        configuration = server.configuration
+        # Commands run for each connection, once.
+        may_refuse = not can_move or configuration.run_on_connect or configuration.run_on_disconnect
+        if workers is None or history is None or self.waiting_size or (path and may_refuse):
+            return False
+        self.hold_reading()
+        ours, theirs = (None, None) if can_move else socket.socketpair()
+        try:
+            descriptor = transport.get_extra_info("socket").fileno() if theirs is None else theirs.fileno()
+            handed = HandedOver(
+                bytes(history.received) if received is None else received,
+                history.answered,
+                self.opened_at,
+                self.seed,
+                self.peer if theirs is not None else self.forwarded,
+                path,
+                workers.index + 1,
+            )
+            is_taken = await workers.hand_over(index, server.name, handed, descriptor)
+            if is_taken and self.is_open:
+                self.close_reason = f"handed over to worker {index + 1}"
+                if ours is None:
+                    self.abort("")
+                else:
+                    await self._relay(ours)
+                    ours = None
+            elif self.is_open:
+                self.release_reading()
+            return is_taken
+        finally:
+            for end in (ours, theirs):
+                if end is not None:
+                    end.close()
+
+    async def _relay(self, end: socket.socket) -> None:
+        """Pass everything on; for this server, the connection has ended."""
+        try:
+            await relay(self.loop, self.transport, end)
+        except OSError:
+            end.close()
+            self.abort("")
+        else:
+            self.connection_lost(None)
+
+    def layer(self, transport: asyncio.Transport, *, encodes: bool) -> None:
+        self.history = None  # what was received is not what the socket has carried
+        super().layer(transport, encodes=encodes)
+
+    def take(self, handed: HandedOver) -> None:
+        """Serve the client of another worker. Called before the connection is open."""
+        self._taken = handed
+        self.opened_at = handed.opened_at
+        self.forwarded = handed.client
+        self.history = History(handed.answered)
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        taken = self._taken
+        if taken is not None and self.is_open:
+            self.data_received(taken.received)
+
+    def answer(self, data: bytes) -> None:
+        if self.history is not None:
+            data = self.history.answer(data)
+            if not data:
+                return
+        super().answer(data)
+
     # Implementation
 
     def on_connected(self) -> None:
         self.log = self.server.log.child(f"conn {join_host_port(*self.peer)}")
         self.server.add_connection(self)
-        self.log.info("opened")
+        origin = f" (handed over by worker {self._taken.origin})" if self._taken is not None else ""
+        self.log.info("opened%s", origin)
 
     def on_lost(self, reason: str) -> None:
         self.server.remove_connection(self)
@@ -77,6 +181,18 @@ class TcpServer(ConnectionServer, Server):
         if self.kind.certificate is None:
             raise OSError("there is no certificate")
         return self.kind.certificate.files(self.configuration)
+
+    async def take(self, end: socket.socket, handed: HandedOver) -> bool:
+        """Serve a client of another worker; return whether that is possible. The socket is closed if it is not."""
+        end.setblocking(False)
+        connection = self.make_connection()
+        if isinstance(connection, ServerConnection) and self.is_running:
+            connection.take(handed)
+            with contextlib.suppress(OSError):
+                await self.loop.connect_accepted_socket(lambda: connection, end)
+                return True
+        end.close()
+        return False
 
     # Settings
 

@@ -25,6 +25,7 @@ from polycast.control.contract import Traffic
 from polycast.control.lag import LoopLag
 from polycast.control.v3.tracks import label_of
 from polycast.errors import PolycastError
+from polycast.hub.errors import PathError
 from polycast.hub.movement import CannotMove
 from polycast.hub.path import Path, PathObserver
 from polycast.hub.stats import Reference
@@ -52,6 +53,14 @@ UPLOADING: Final = 1
 database, since nobody else does."""
 
 
+FEW_READERS: Final = 4
+"""A worker takes readers of its streams from others while there are fewer: to pass a stream on costs about as much as
+some readers. More of them are to share all cores."""
+
+BUSY: Final = 0.85
+"""Share of its core from which on a worker takes no readers from others."""
+
+
 class WorkerApplication(Application):
     """A server without API, metrics and the like, which the supervisor has for all workers."""
 
@@ -60,16 +69,17 @@ class WorkerApplication(Application):
         loop = asyncio.get_running_loop()
         self._number = start.number
         self._channel = channel
-        self._neighbours = Neighbours(start.number, start.folder, lambda: self.servers, log)
+        self._neighbours = Neighbours(start.number, start.shared.folder, lambda: self.servers, self._is_welcome, log)
         # The supervisor knows when a worker ends; one that is only slow has ended nothing.
         registry = KeyValueRegistry(ClaimStore(channel), loop, log, lifetime=math.inf)
-        self._context = WorkerContext(
-            start, channel, received, self._neighbours, partial(_owner_in, registry.directory)
-        )
+        owner = partial(_owner_in, registry.directory)
+        self._context = WorkerContext(start, channel, received, self._neighbours, owner, self._is_always_available)
         loaded = LoadedConfiguration(for_worker(start.configuration, start.number - 1), None, [], frozenset())
-        super().__init__(loaded, log=log, demo_path=start.demo_path, workers=self._context, other_workers=self._context)
+        super().__init__(
+            loaded, log=log, demo_path=start.shared.demo_path, workers=self._context, other_workers=self._context
+        )
         name = node_name(start.number)
-        address = os.path.join(start.folder, f"{name}.media")
+        address = os.path.join(start.shared.folder, f"{name}.media")
         info = NodeInfo(name, secrets.token_hex(8), address, started=time.time())
         self._node = Node(registry, info, self.hub, loop, log, placed=self._context.placed_on)
         self.hub.observers.append(self._context)
@@ -117,6 +127,20 @@ class WorkerApplication(Application):
         except PolycastError:
             self._context.placed = before
             raise
+
+    def _is_welcome(self, name: str) -> bool:
+        """Whether this worker takes readers of a path from others: its own streams, while they have few."""
+        path = self.hub.paths.get(name)
+        if path is None or path.stream is None or path.is_copy:
+            return False
+        return len(path.readers) < FEW_READERS and self._node.info.load.cpu < BUSY
+
+    def _is_always_available(self, name: str) -> bool:
+        try:
+            entry, _ = self.hub.find_entry(name)
+        except PathError:
+            return False
+        return entry.configuration.always_available
 
     async def _snapshot(self, _: Raw) -> Snapshot:
         return take_snapshot(self, self._traffic, process_numbers(self._lag.last, self._lag.maximum))

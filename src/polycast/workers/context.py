@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import msgspec
 from msgspec import Raw
@@ -11,6 +12,7 @@ from msgspec import Raw
 from polycast.errors import PolycastError
 from polycast.hub.path import Path, PathObserver
 from polycast.net.http.transaction import Transaction
+from polycast.protocols.handing_over import HandedOver
 from polycast.wire.http.response import Response
 from polycast.workers.channel import Channel, ChannelError
 from polycast.workers.claims import node_name, number_of_node
@@ -28,10 +30,14 @@ class WorkerContext(PathObserver):
         received: socket.socket,
         neighbours: Neighbours,
         owner: Callable[[str], str],
+        is_always_available: Callable[[str], bool],
     ) -> None:
-        """``received`` is what sockets are sent over. ``owner`` returns the node that has the stream of a path."""
+        """``received`` is what sockets are sent over. ``owner`` returns the node that has the stream of a path.
+        ``is_always_available`` returns whether it has one while nobody publishes.
+        """
         self.index = start.number - 1
-        self.count = start.count
+        self.secret = start.shared.secret
+        self.count = start.shared.count
         self.placed: Mapping[str, int] = start.placed
         """The numbers of the workers that run what provides the streams of paths."""
         self._on_demand: dict[str, int] = {}
@@ -43,6 +49,7 @@ class WorkerContext(PathObserver):
         self._received = received
         self._neighbours = neighbours
         self._owner = owner
+        self._is_always_available = is_always_available
 
     async def take_socket(self, key: str, address: str) -> socket.socket:
         try:
@@ -88,8 +95,13 @@ class WorkerContext(PathObserver):
     def owner_of(self, path: str, transaction: Transaction) -> int | None:
         if isinstance(transaction.connection, PassedClient):
             return None  # it was passed on once already
-        number = number_of_node(self._owner(path)) or self.placed.get(path, 0)
-        return self._other(number)
+        return self.streaming(path)
+
+    def streaming(self, path: str) -> int | None:
+        return self._other(number_of_node(self._owner(path)) or self.placed.get(path, 0))
+
+    def home_of(self, path: str) -> int | None:
+        return self._other(self.placed.get(path, 0)) if self._is_always_available(path) else None
 
     async def place(self, path: str) -> int | None:
         return self._other(await self._ask(path))
@@ -103,6 +115,12 @@ class WorkerContext(PathObserver):
 
     async def pass_on(self, index: int, server: str, transaction: Transaction) -> Response:
         return await self._neighbours.pass_on(index + 1, server, transaction)
+
+    async def hand_over(self, index: int, server: str, connection: HandedOver, descriptor: int) -> bool:
+        return await self._neighbours.hand_over(index + 1, server, connection, descriptor)
+
+    def pass_datagram(self, index: int, server: str, data: bytes, address: tuple[Any, ...]) -> None:
+        self._neighbours.pass_datagram(index + 1, server, data, address)
 
     def _other(self, number: int) -> int | None:
         return number - 1 if number and number != self.index + 1 else None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from msgspec import Struct
 
@@ -10,6 +11,20 @@ from polycast.config.schema import Configuration
 from polycast.config.webhooks import EventName
 from polycast.hub.movement import Movement
 from polycast.hub.stats import Reference
+from polycast.protocols.handing_over import HandedOver
+
+
+@dataclass(frozen=True, slots=True)
+class Shared:
+    """What is the same for all workers, as long as the server runs."""
+
+    count: int
+    """Of all workers."""
+    secret: bytes
+    """Random bytes that all workers know, and nobody else."""
+    folder: str
+    """Where the Unix sockets of all workers are; nobody else may enter it."""
+    demo_path: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,14 +33,10 @@ class StartWorker:
 
     number: int
     """From 1."""
-    count: int
-    """Of all workers."""
+    shared: Shared
     configuration: Configuration
     placed: dict[str, int]
     """The numbers of the workers that run the sources and commands of paths, by path."""
-    folder: str
-    """Where the Unix sockets of all workers are; nobody else may enter it."""
-    demo_path: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +46,26 @@ class ApplyConfiguration:
     configuration: Configuration
     placed: dict[str, int]
     """As in `StartWorker`."""
+
+
+class HandOver(Struct, frozen=True, array_like=True):
+    """A connection that another worker is to serve. The answer is whether it does."""
+
+    number: int
+    """Of the worker that it comes from."""
+    name: int
+    """The number under which it has sent the socket before."""
+    server: str
+    """The name of its server: ``RTSP``."""
+    connection: HandedOver
+
+
+class PassedDatagram(Struct, frozen=True, array_like=True):
+    """A datagram that another worker is to process."""
+
+    server: str
+    data: bytes
+    address: tuple[Any, ...]
 
 
 class KickSession(Struct, frozen=True, array_like=True):

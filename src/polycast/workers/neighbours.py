@@ -1,4 +1,5 @@
-"""What workers do for each other: requests over HTTP are answered by the worker that has the stream or the session.
+"""What workers do for each other: requests over HTTP are answered by the worker that has the stream or the session, and
+connections are served by it.
 
 A browser's requests arrive at any worker, but the segments of a stream have the same names everywhere only if one muxer
 makes them. So a request is passed to the owner of its path, as the owner would get it from the client itself, and the
@@ -11,7 +12,8 @@ import asyncio
 import os
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Final
+from itertools import count
+from typing import Any, Final
 
 import msgspec
 from msgspec import Raw, Struct
@@ -20,16 +22,23 @@ from polycast.log import Log
 from polycast.net.http.server import HttpListener
 from polycast.net.http.transaction import Transaction
 from polycast.protocols.base import Server
+from polycast.protocols.handing_over import HandedOver
 from polycast.security.addresses import IPNetwork
 from polycast.wire.http.message import Header, Request
 from polycast.wire.http.response import Response
 from polycast.workers.channel import Channel, ChannelError
+from polycast.workers.messages import HandOver, PassedDatagram
+from polycast.workers.sockets import SocketBox
 
 ANSWER_SECONDS: Final = 60.0
 """For an answer: players wait for parts that do not exist yet."""
 
 MAXIMUM_BODY: Final = 64 * 1024 * 1024
 """Bytes of a streamed answer. Files of streams are sent whole."""
+
+
+TAKE_SECONDS: Final = 10.0
+"""For the answer whether a worker takes a connection."""
 
 
 class PassedRequest(Struct, frozen=True, array_like=True):
@@ -112,12 +121,25 @@ class PassedClient:
 class Neighbours:
     """The other workers, as one of them sees them."""
 
-    def __init__(self, number: int, folder: str, servers: Callable[[], Mapping[str, Server]], log: Log) -> None:
-        """``number`` is that of this worker; ``servers`` returns its servers."""
+    def __init__(
+        self,
+        number: int,
+        folder: str,
+        servers: Callable[[], Mapping[str, Server]],
+        is_welcome: Callable[[str], bool],
+        log: Log,
+    ) -> None:
+        """``number`` is that of this worker; ``servers`` returns its servers. ``is_welcome`` returns whether this
+        worker takes readers of a path from others.
+        """
         self._number = number
         self._folder = folder
         self._servers = servers
+        self._is_welcome = is_welcome
         self._log = log
+        self._sockets = SocketBox(folder, number)
+        # Those of an earlier process with the number of this worker are others.
+        self._numbers = count(os.getpid() << 32)
         self._channels: dict[int, asyncio.Task[Channel]] = {}
         self._listener: asyncio.Server | None = None
         self._accepted: set[Channel] = set()
@@ -127,10 +149,12 @@ class Neighbours:
         path = self._path(self._number)
         if os.path.exists(path):  # of the worker that this one replaces
             os.unlink(path)
+        self._sockets.open()
         self._listener = await asyncio.get_running_loop().create_unix_server(self._accept, path)
 
     def close(self) -> None:
         """Neither accept requests nor pass any on."""
+        self._sockets.close()
         if self._listener is not None:
             self._listener.close()
         for channel in list(self._accepted):
@@ -163,9 +187,31 @@ class Neighbours:
             return Response(503, [(b"content-type", b"text/plain"), (b"retry-after", b"1")], b"try again\n")
         return Response(answer.status, answer.headers, answer.body)
 
+    async def hand_over(self, number: int, server: str, connection: HandedOver, descriptor: int) -> bool:
+        """Let another worker's server serve a connection; return whether it does."""
+        try:
+            channel = await self._channel(number)
+            name = next(self._numbers)
+            self._sockets.send(number, name, descriptor)
+            wish = HandOver(self._number, name, server, connection)
+            is_taken: bool = await channel.call("take", wish, bool, seconds=TAKE_SECONDS)
+        except (ChannelError, OSError) as error:
+            self._log.debug("worker %d did not take a connection: %s", number, error)
+            return False
+        return is_taken
+
+    def pass_datagram(self, number: int, server: str, data: bytes, address: tuple[Any, ...]) -> None:
+        """Let another worker's server process a datagram; what gets lost is repeated by the client."""
+        opening = self._channels.get(number)
+        if opening is None or not _is_usable(opening):
+            task = asyncio.get_running_loop().create_task(self._channel(number))
+            task.add_done_callback(lambda done: done.cancelled() or done.exception())
+        else:
+            opening.result().tell("datagram", PassedDatagram(server, data, address))
+
     async def _channel(self, number: int) -> Channel:
         opening = self._channels.get(number)
-        if opening is None or (opening.done() and (opening.exception() is not None or opening.result().lost.done())):
+        if opening is None or (opening.done() and not _is_usable(opening)):
             opening = self._channels[number] = asyncio.get_running_loop().create_task(self._connect(number))
         return await asyncio.shield(opening)
 
@@ -179,10 +225,28 @@ class Neighbours:
 
     def _accept(self) -> Channel:
         channel = Channel(self._log)
-        channel.calls["http"] = partial(self._answer, channel)
+        channel.calls |= {"http": partial(self._answer, channel), "take": self._take}
+        channel.notices["datagram"] = self._on_datagram
         self._accepted.add(channel)
         channel.lost.add_done_callback(lambda _: self._accepted.discard(channel))
         return channel
+
+    async def _take(self, body: Raw) -> bool:
+        wish = msgspec.msgpack.decode(body, type=HandOver)
+        taken, server = self._sockets.take(wish.number, wish.name), self._servers().get(wish.server)
+        if taken is None:
+            return False
+        path = wish.connection.path
+        if server is None or (path and not self._is_welcome(path)):
+            taken.close()
+            return False
+        return await server.take(taken, wish.connection)
+
+    def _on_datagram(self, body: Raw) -> None:
+        passed = msgspec.msgpack.decode(body, type=PassedDatagram)
+        server = self._servers().get(passed.server)
+        if server is not None:
+            server.receive_datagram(passed.data, passed.address)
 
     async def _answer(self, channel: Channel, body: Raw) -> PassedResponse:
         passed = msgspec.msgpack.decode(body, type=PassedRequest)
@@ -201,3 +265,8 @@ class Neighbours:
             raise
         await channel.drain()
         return answer
+
+
+def _is_usable(opening: asyncio.Task[Channel]) -> bool:
+    is_open = opening.done() and not opening.cancelled() and opening.exception() is None
+    return is_open and not opening.result().lost.done()

@@ -178,7 +178,7 @@ class Supervisor:
         await self.control.close()
         self.hub.access.close()
         await self._http_client.close()
-        await asyncio.to_thread(partial(shutil.rmtree, self._workers.folder, ignore_errors=True))
+        await asyncio.to_thread(partial(shutil.rmtree, self._workers.shared.folder, ignore_errors=True))
 
     async def _start_control(self) -> None:
         try:

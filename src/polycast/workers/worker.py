@@ -87,7 +87,7 @@ class Worker:
         # The bytes are the supervisor's own.
         start: StartWorker = pickle.loads(msgspec.msgpack.decode(body, type=bytes))
         self._logger.setLevel(LEVELS[start.configuration.log_level.value])
-        self._folder = start.folder
+        self._folder = start.shared.folder
         self._application = WorkerApplication(start, self._channel, self._received, self._log)
         await self._application.start()
         gc.collect()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import pickle
+import secrets
 import time
 from collections.abc import Callable, Sequence
 from typing import Any, Final
@@ -18,7 +19,7 @@ from polycast.errors import PolycastError
 from polycast.hub.retry import Backoff, RetryPauses
 from polycast.log import Log
 from polycast.workers.channel import ChannelError
-from polycast.workers.messages import ApplyConfiguration, StartWorker
+from polycast.workers.messages import ApplyConfiguration, Shared, StartWorker
 from polycast.workers.placement import Placement
 from polycast.workers.ports import Ports
 from polycast.workers.process import STOP_SECONDS, WorkerProcess
@@ -38,6 +39,10 @@ MAXIMUM_SILENT_CHECKS: Final = 12
 
 START_SECONDS: Final = 120.0
 """For the start of a worker: on a busy machine, imports alone take long."""
+
+
+SECRET_SIZE: Final = 32
+"""Bytes that all workers know."""
 
 
 class Slot:
@@ -69,8 +74,7 @@ class Workers:
         self.on_ended: Callable[[int], None] = lambda number: None
         """Called with the number of a worker that has ended."""
         self._log = log
-        self.folder = folder
-        self._demo_path = demo_path
+        self.shared = Shared(count, secrets.token_bytes(SECRET_SIZE), folder, demo_path)
         self._attach = attach
         self._spare = Spare(log)
         self._given: Configuration | None = None
@@ -179,9 +183,7 @@ class Workers:
         process.channel.calls["socket"] = lambda body: self._send_socket(process, body)
         self._attach(process)
         assert self._configuration is not None
-        start = StartWorker(
-            slot.number, len(self.slots), self._configuration, self.placement.placed, self.folder, self._demo_path
-        )
+        start = StartWorker(slot.number, self.shared, self._configuration, self.placement.placed)
         try:
             await process.channel.call("start", pickle.dumps(start), seconds=START_SECONDS)
         except BaseException as error:

@@ -17,6 +17,7 @@ from polycast.hub.stream import Stream
 from polycast.items import SessionItem, SessionState
 from polycast.media.track import Track, describe_tracks
 from polycast.net.address import join_host_port
+from polycast.protocols.handing_over import HandedOver
 from polycast.protocols.rtmp.analysis import AnalysisTimer
 from polycast.protocols.rtmp.credentials import LoginCredentials
 from polycast.protocols.rtmp.reader import MessageReader, SharedMuxer
@@ -90,13 +91,7 @@ class Connection(ServerConnection, Publisher):
         self.user = ""
         self.path: Path | None = None
         self.path_name = ""
-        self._engine = Engine(
-            self.opened_at,
-            seed=secrets.token_bytes(_SEED_SIZE),
-            timeout=server.read_timeout,
-            login=server.login,
-            starts_early=dialect_of(server.configuration.dialect) is not MEDIAMTX,
-        )
+        self._engine = self._new_engine(secrets.token_bytes(_SEED_SIZE))
         self._stream: Stream | None = None
         self._reader: MessageReader | None = None
         self._task: asyncio.Task[None] | None = None
@@ -104,7 +99,25 @@ class Connection(ServerConnection, Publisher):
         self._waiting_since: float | None = None
         """Since when the reader waits for a key frame; None once that was logged, or it has received one."""
 
+    def _new_engine(self, seed: bytes) -> Engine:
+        server = self.server
+        return Engine(
+            self.opened_at,
+            seed=seed,
+            timeout=server.read_timeout,
+            login=server.login,
+            starts_early=dialect_of(server.configuration.dialect) is not MEDIAMTX,
+        )
+
     # The shell
+
+    @property
+    def seed(self) -> bytes:
+        return self._engine.seed
+
+    def take(self, handed: HandedOver) -> None:
+        super().take(handed)
+        self._engine = self._new_engine(handed.seed)
 
     def on_connected(self) -> None:
         self.server.add_client(self)
@@ -121,6 +134,8 @@ class Connection(ServerConnection, Publisher):
     def receive(self, data: bytes, now: float) -> bool:
         engine = self._engine
         self.counters.bytes_received += len(data)
+        if self.history is not None:
+            self.remember(data)
         happened = engine.receive_data(data, now)
         # Most reads contain only a part of a frame and cause no event.
         if happened or engine.has_output or self._stream is None:
@@ -217,6 +232,8 @@ class Connection(ServerConnection, Publisher):
     async def _publish(self, event: events.PublishRequested) -> None:
         hub = self.server.context.hub
         try:
+            if await self._move_to_home([target.path for target in event.targets]):
+                return
             target = await self._authorize(Action.PUBLISH, event.targets, event.login)
             path = hub.path(target.path)
             try:
@@ -251,6 +268,8 @@ class Connection(ServerConnection, Publisher):
 
     async def _play(self, event: events.PlayRequested) -> None:
         hub = self.server.context.hub
+        if await self._move_to_owner([target.path for target in event.targets]):
+            return
         try:
             target = await self._authorize(Action.READ, event.targets)
             path = hub.path(target.path)
@@ -314,6 +333,30 @@ class Connection(ServerConnection, Publisher):
         self.close(reason)
 
     # Both
+
+    async def _move_to_owner(self, paths: Sequence[str]) -> bool:
+        """Let the worker that has the stream serve the client, if that one likes to; return whether it does."""
+        workers, hub = self.other_workers, self.server.context.hub
+        for path in () if workers is None else paths:
+            owner = workers.streaming(path) if workers is not None and not hub.has_stream(path) else None
+            if owner is not None:
+                return await self.hand_over(owner, path)
+        self.history = None
+        return False
+
+    async def _move_to_home(self, paths: Sequence[str]) -> bool:
+        """Let the worker that has the stream while nobody publishes serve the client; return whether it does.
+
+        Raises PathError if it must, but cannot.
+        """
+        workers = self.other_workers
+        homes = [] if workers is None else [home for path in paths if (home := workers.home_of(path)) is not None]
+        if not homes:
+            self.history = None
+            return False
+        if not await self.hand_over(homes[0]):
+            raise PathError("the worker that has the stream of this path cannot serve the client now")
+        return True
 
     async def _authorize(self, action: Action, targets: Sequence[Target], login: Response | None = None) -> Target:
         """Return the first target that the client is authorised for; raises the error of the most likely one."""

@@ -25,7 +25,8 @@ class RtmpServer(Host):
 
     def __init__(self, kind: ServerKind, context: ServerContext, configuration: Configuration) -> None:
         super().__init__(kind, context, configuration)
-        self.login = Login(secrets.token_bytes(32))
+        # A client that logs in connects several times; each time, it may reach another worker.
+        self.login = Login(context.workers.secret if context.workers is not None else secrets.token_bytes(32))
         self._clients: dict[str, Connection] = {}
         self._muxers: SharedMuxers[SharedMuxer] = SharedMuxers()
 

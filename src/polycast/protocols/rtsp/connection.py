@@ -13,11 +13,13 @@ from polycast.hub.stream import Stream
 from polycast.items import ConnectionItem
 from polycast.log import Log
 from polycast.net.address import join_host_port, peer_of
+from polycast.protocols.handing_over import History
 from polycast.protocols.rtsp.context import SessionContext
 from polycast.protocols.rtsp.reading import Reading
 from polycast.protocols.rtsp.recording import Recording
 from polycast.protocols.rtsp.reports import ReportSender
 from polycast.protocols.rtsp.requests import Outcome, RequestHandler
+from polycast.protocols.rtsp.requests import Request as HandledRequest
 from polycast.protocols.rtsp.sessions import Sessions
 from polycast.protocols.rtsp.tunnels import TunnelEnd, Tunnels
 from polycast.protocols.tcp_server import ServerConnection, TcpServer
@@ -108,6 +110,8 @@ class Connection(ServerConnection):
 
     def receive(self, data: bytes, now: float) -> bool:
         engine = self._engine
+        if self.history is not None:
+            self.remember(data)
         self._handle(engine.receive_data(data, now), now)
         return self.continue_receiving(now) if engine.has_more else False
 
@@ -184,19 +188,49 @@ class Connection(ServerConnection):
         elif isinstance(event, events.MethodUnknown):
             self.log.debug("method %s is not implemented", event.method)
         elif isinstance(event, events.HttpReceived):
+            self.history = History() if self.history is not None else None  # the tunnel has what was received
             self._tunnel = self._tunnels.begin(self, event.data)
         elif isinstance(event, events.ConnectionEnded):
             self.close(event.reason)
         elif not isinstance(event, InterleavedRun):
             handler = RequestHandler(self, self._engine, self._sessions, self._context, self._reports)
-            outcome = handler.handle(event)
+            elsewhere = self._other_worker(event)
+            if elsewhere is None:
+                self.history = None
+                outcome = handler.handle(event)
+            else:
+                outcome = self._hand_over(handler, event, *elsewhere)
             if isinstance(outcome, list):
                 self._finish(outcome)
             else:
-                self._task = self.loop.create_task(self._wait_for(handler, outcome))
+                waiting = outcome
+                self._task = self.loop.create_task(self._wait_for(handler, waiting))
                 self._task.add_done_callback(
-                    lambda _: outcome.close()
+                    lambda _: waiting.close()
                 )  # the client may disconnect before the task starts
+
+    def _other_worker(self, event: events.Event) -> tuple[int, str] | None:
+        """Return the index of the worker that should serve the client in place of this one, and the path that this is
+        for, empty if only that one can serve it; None if it is served here."""
+        workers = self.other_workers
+        if workers is None:
+            return None
+        if isinstance(event, events.AnnounceRequested):
+            home = workers.home_of(event.path)
+            return None if home is None else (home, "")
+        if not isinstance(event, events.DescribeRequested) or self._context.hub.has_stream(event.path):
+            return None
+        owner = workers.streaming(event.path)
+        return None if owner is None else (owner, event.path)
+
+    async def _hand_over(self, handler: RequestHandler, event: HandledRequest, index: int, path: str) -> Outcome:
+        """Let another worker answer a request; answer it here if that one does not."""
+        if await self.hand_over(index, path):
+            return []
+        if not path:
+            raise RemoteProtocolError("the worker that has the stream of this path cannot serve the client now", 503)
+        outcome = handler.handle(event)
+        return outcome if isinstance(outcome, list) else await outcome
 
     async def _wait_for(self, handler: RequestHandler, coroutine: Coroutine[None, None, Outcome]) -> None:
         try:

@@ -60,7 +60,7 @@ class RtspServer(TcpServer):
             workers=context.workers,
         )
         self._sessions = Sessions(self.session_context)
-        self._tunnels = Tunnels(lambda: self.read_timeout, has_workers=context.workers is not None)
+        self._tunnels = Tunnels(lambda: self.read_timeout, context.workers)
         self._reports = ReportSender(self.session_context.group_of, self.session_context.clock)
 
     @property

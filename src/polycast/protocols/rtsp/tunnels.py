@@ -7,6 +7,7 @@ connection is that of the GET request; what arrives on that of the POST request 
 from __future__ import annotations
 
 import asyncio
+import zlib
 from collections.abc import Callable
 from typing import ClassVar, Final, Literal, Protocol
 
@@ -16,6 +17,7 @@ from polycast.net.budget import BudgetedProtocol
 from polycast.net.layered import LayeredTransport
 from polycast.net.lingering import LingeringClose
 from polycast.net.tcp import CLOSE_GRACE_SECONDS
+from polycast.protocols.base import Workers
 from polycast.wire.http.head import HeadReader
 from polycast.wire.http.websocket import WebSocketConnection
 from polycast.wire.rtsp.tunnel import Base64Stream, Download, Upload, WebSocket, read_request, refusal
@@ -42,6 +44,9 @@ class TunnelledConnection(Protocol):
 
     def check_unread(self) -> None:
         """Close it if the client does not read the answers that it causes."""
+
+    async def hand_over(self, index: int, path: str = "", received: bytes | None = None) -> bool:
+        """Let another worker serve the client from now on; return whether it does."""
 
     def close(self, reason: str) -> None: ...
     def on_protocol_error(self, error: RemoteProtocolError) -> None: ...
@@ -85,6 +90,10 @@ class TunnelEnd(BudgetedProtocol):
         self.role: Role | None = None
         self._tunnels = tunnels
         self._reader = HeadReader()
+        self._received = bytearray()
+        """What was received before it is known what the connection is for."""
+        self._moving: asyncio.Task[None] | None = None
+        """Lets another worker serve the client."""
 
     # For the connection
 
@@ -122,14 +131,29 @@ class TunnelEnd(BudgetedProtocol):
 
     def receive(self, data: bytes, now: float) -> bool:
         if self.role is None:
-            found = self._reader.receive_data(data)
+            self._received += data
+            found = self._reader.receive_data(data) if self._moving is None else None
             if found is None:
                 return False
             head, data = found
-            self.role = self._tunnels.open(self, read_request(head))
+            request = read_request(head)
+            elsewhere = self._tunnels.other_worker(self, request)
+            if elsewhere is not None:
+                self.hold_reading()
+                self._moving = self.loop.create_task(self._move(elsewhere))
+                return False
+            self.role = self._tunnels.open(self, request)
+            self._received.clear()
         if data and self.is_open:
             self.role.receive(data)
         return False
+
+    async def _move(self, index: int) -> None:
+        received = bytes(self._received) + self._held[self._offset :]
+        self.drop()
+        if self.is_open and not await self.connection.hand_over(index, received=received) and self.is_open:
+            text = "the worker that serves this tunnel does not take the connection"
+            self.on_protocol_error(RemoteProtocolError(text, 503))
 
     def on_protocol_error(self, error: RemoteProtocolError) -> None:
         if self.role is None and not self.transport.is_closing():
@@ -159,13 +183,10 @@ class TunnelEnd(BudgetedProtocol):
 class Tunnels:
     """The tunnels of a server: finds the POST connection that goes with a GET connection."""
 
-    def __init__(self, timeout: Callable[[], float], *, has_workers: bool = False) -> None:
-        """``timeout`` returns how many seconds a tunnel may be without a POST connection.
-
-        ``has_workers``: the server has several, and the two connections of a tunnel over HTTP may reach different ones.
-        """
+    def __init__(self, timeout: Callable[[], float], workers: Workers | None = None) -> None:
+        """``timeout`` returns how many seconds a tunnel may be without a POST connection."""
         self._timeout = timeout
-        self._has_workers = has_workers
+        self._workers = workers
         self._by_cookie: dict[tuple[str, str], HttpTunnel] = {}
         """By address of the client, and cookie."""
 
@@ -178,14 +199,20 @@ class Tunnels:
         end.start(data)
         return end
 
+    def other_worker(self, end: TunnelEnd, request: Download | Upload | WebSocket) -> int | None:
+        """Return the index of the worker where both connections of a tunnel over HTTP meet, if it is another one."""
+        workers = self._workers
+        if workers is None or isinstance(request, WebSocket):
+            return None
+        meeting = zlib.crc32(f"{end.connection.peer[0]} {request.cookie}".encode()) % workers.count
+        return None if meeting == workers.index else meeting
+
     def open(self, end: TunnelEnd, request: Download | Upload | WebSocket) -> Role:
         """Answer the request; return what the connection is for. Raises RemoteProtocolError (503)."""
         if isinstance(request, WebSocket):
             end.transport.write(request.response)
             end.connection.log.info("is tunnelled over WebSocket")
             return WebSocketRole(end)
-        if self._has_workers:
-            raise RemoteProtocolError("tunnels over HTTP need workers: 1; over WebSocket, they do not", 503)
         host = end.connection.peer[0]
         key = host, request.cookie
         tunnel = self._by_cookie.get(key)

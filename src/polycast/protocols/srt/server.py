@@ -11,6 +11,7 @@ from typing import Final
 from uuid import uuid4
 
 from polycast.config.schema import Configuration
+from polycast.errors import RemoteProtocolError
 from polycast.hub.stream import Stream
 from polycast.media.track import Track
 from polycast.net.address import plain_host
@@ -33,6 +34,7 @@ from polycast.wire.srt.listener import ConnectionRequest, Listener, Terms
 from polycast.wire.srt.pacing import UNLIMITED
 from polycast.wire.srt.packet import HEADER, HEADER_SIZE, largest_payload
 from polycast.wire.srt.rejection import Rejection
+from polycast.wire.srt.stream_id import parse_stream_id
 
 RECEIVE_BUFFER: Final = 4 * 1024 * 1024
 """Bytes of the socket's buffer, as far as the kernel allows: 100 publishers of 4 Mbit/s for 80 ms."""
@@ -57,7 +59,8 @@ class SrtServer(Host):
         self.context = context
         self.configuration = configuration
         self.log = context.log.child(self.name)
-        self._listener = Listener(secrets.token_bytes(32))
+        # A worker passes some requests on, whose cookies are its own.
+        self._listener = Listener(secrets.token_bytes(32) if context.workers is None else context.workers.secret)
         self._timers = Timers(context.loop, self._on_link_failed)
         self._socket: UdpSocket | None = None
         self._clients = _Clients(context.workers)
@@ -116,6 +119,10 @@ class SrtServer(Host):
 
     # Datagrams
 
+    def receive_datagram(self, data: bytes, address: Address) -> None:
+        if self._socket is not None and len(data) >= HEADER_SIZE:
+            self._handshakes.add(data, address)
+
     def _on_datagram(self, data: bytes, start: int, end: int, address: Address) -> None:
         if end - start < HEADER_SIZE:
             return
@@ -133,12 +140,26 @@ class SrtServer(Host):
         try:
             answer = self._listener.receive_data(packet, host, port, self.now())
             if isinstance(answer, ConnectionRequest):
-                self._on_request(answer, address, port)
+                home = self._home_of(answer)
+                if home is None or self.context.workers is None:
+                    self._on_request(answer, address, port)
+                else:  # with the socket id of its answer, all further datagrams get there
+                    self.context.workers.pass_datagram(home, self.name, packet, address)
             elif answer is not None:
                 self._send(answer, address)
         except Exception:
             self.log.exception("internal error")
             self.internal_errors += 1
+
+    def _home_of(self, request: ConnectionRequest) -> int | None:
+        """Return the index of the worker that must serve a publisher, if it is another one."""
+        if self.context.workers is None:
+            return None
+        try:
+            wish = parse_stream_id(request.stream_id)
+        except RemoteProtocolError:
+            return None
+        return self.context.workers.home_of(wish.path) if wish.publishes else None
 
     def _on_request(self, request: ConnectionRequest, address: Address, port: int) -> None:
         known = self._clients.of((address, request.socket_id))

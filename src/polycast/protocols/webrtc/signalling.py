@@ -163,6 +163,10 @@ class SignallingHandler:
         request = transaction.request
         if request.method not in ("OPTIONS", "POST"):
             return self._error(405, "method not allowed", [(b"allow", b"OPTIONS, POST")])
+        workers = self._server.context.workers
+        home = workers.home_of(target.path) if workers is not None and action is Action.PUBLISH else None
+        if workers is not None and home is not None:
+            return await workers.pass_on(home, self._server.name, transaction)
         user = await self._authorize(transaction, target, action)
         if isinstance(user, Response):
             return user

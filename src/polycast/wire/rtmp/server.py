@@ -89,6 +89,7 @@ class ServerConnection(Connection):
         seconds. ``login``: how publishers log in when they connect. ``starts_early``: clients get a status before their
         request is accepted or refused, as from rtsp-simple-server, unless they announce themselves as encoders."""
         super().__init__(ServerHandshake(seed, int(now * 1000)), SERVER, now, timeout)
+        self.seed = seed
         self.app = ""
         self.capabilities = Capabilities()
         self.user_agent = ""
