@@ -103,45 +103,48 @@ class Server:
     async def spare(self) -> int:
         """Return the process that waits to replace a worker, as soon as there is one."""
         workers = set((await self.pids()).values())
-        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children")
         with self.explained("there is no spare process"):
             async with asyncio.timeout(PATIENCE):
-                while not (others := {int(pid) for pid in children.read_text().split()} - workers):  # noqa: ASYNC110
+                while not (others := self.children() - workers):  # noqa: ASYNC110
                     await asyncio.sleep(0.05)
         (spare,) = others
         return spare
 
+    def children(self) -> set[int]:
+        """Return the processes that the server has started: workers, and the spare one."""
+        pid = self.process.pid
+        return {int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()}
+
     @contextlib.asynccontextmanager
     async def at(self, worker: int, protocol: str) -> AsyncIterator[int]:
         """Yield a port of a relay whose connections reach one worker, for the listener of a protocol over TCP."""
+        pids = await self.pids()
         relay = await asyncio.start_server(
-            lambda reader, writer: self._relay(worker, protocol, reader, writer), "127.0.0.1", 0
+            lambda reader, writer: self._relay(pids[worker], protocol, reader, writer), "127.0.0.1", 0
         )
         async with relay:
             yield relay.sockets[0].getsockname()[1]
 
-    async def _relay(
-        self, worker: int, protocol: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
-    ) -> None:
+    async def _relay(self, pid: int, protocol: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Connect as often as it takes: the system chooses the worker by the port of the client."""
         while True:
             upstream = await asyncio.open_connection("127.0.0.1", self.ports[protocol])
-            if await self._accepted(self.ports[protocol], upstream[1].get_extra_info("sockname")[1]) == worker:
+            if await self._is_accepted_by(pid, self.ports[protocol], upstream[1].get_extra_info("sockname")[1]):
                 break
             upstream[1].close()
         await asyncio.gather(_copy(reader, upstream[1]), _copy(upstream[0], writer), return_exceptions=True)
 
-    async def _accepted(self, port: int, client: int) -> int:
-        """Return the worker that has accepted a connection, also if it waits for the client to speak TLS."""
+    async def _is_accepted_by(self, pid: int, port: int, client: int) -> bool:
+        """Whether a worker has accepted a connection; it may still wait for the client to speak TLS."""
         address = f" 0100007F:{port:04X} 0100007F:{client:04X} 01 "
-        pids = await self.pids()
+        pids = {pid, *self.children()}
         async with asyncio.timeout(PATIENCE):
             while True:
                 lines = Path("/proc/net/tcp").read_text().splitlines()
                 inodes = [line.split()[9] for line in lines if address in line]
-                for number, pid in pids.items():
-                    if inodes and f"socket:[{inodes[0]}]" in sockets_of(pid):
-                        return number
+                for each in pids:
+                    if inodes and f"socket:[{inodes[0]}]" in sockets_of(each):
+                        return each == pid
                 await asyncio.sleep(0.01)
 
     async def stop(self) -> None:
@@ -164,9 +167,10 @@ class Server:
 
 def sockets_of(pid: int) -> list[str]:
     found: list[str] = []
-    for descriptor in Path(f"/proc/{pid}/fd").iterdir():
-        with contextlib.suppress(OSError):  # closed meanwhile
-            found.append(os.readlink(descriptor))
+    with contextlib.suppress(FileNotFoundError):  # the process has ended
+        for descriptor in Path(f"/proc/{pid}/fd").iterdir():
+            with contextlib.suppress(FileNotFoundError):  # closed meanwhile
+                found.append(os.readlink(descriptor))
     return found
 
 

@@ -101,7 +101,7 @@ async def test_always_available(tmp_path: Path, clip: tuple[Path, list[HashedPac
     ports = free_ports()
     paths = {"cam": {"alwaysAvailable": True, "alwaysAvailableTracks": [{"codec": "H264"}]}}
     async with contextlib.AsyncExitStack() as stack:
-        values = {**encrypted(tmp_path, ports["rtsps"]), "readTimeout": "2s"}
+        values = {**encrypted(tmp_path, ports["rtsps"]), "readTimeout": "5s"}
         server = await stack.enter_async_context(running(tmp_path, ports=ports, paths=paths, **values))
         relays = {
             (protocol, worker): await stack.enter_async_context(server.at(worker, protocol))
