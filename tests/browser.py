@@ -81,9 +81,9 @@ class Page:
     requests: list[tuple[int, str, str]] = field(default_factory=list)
     """Status, protocol ("http/1.1", "h2") and address of each answer."""
 
-    async def call(self, method: str, **parameters: Any) -> dict[str, Any]:
-        """Send a DevTools command to this tab and return its result."""
-        return await self.browser.call(method, self.session, **parameters)
+    async def call(self, method: str, *, patience: float = PATIENCE, **parameters: Any) -> dict[str, Any]:
+        """Send a DevTools command to this tab and return its result, within ``patience`` seconds."""
+        return await self.browser.call(method, self.session, patience=patience, **parameters)
 
     async def navigate(self, address: str) -> None:
         """Go to an address; raises BrowserError when nothing could be loaded."""
@@ -91,10 +91,16 @@ class Page:
         if "errorText" in result:
             raise BrowserError(f"{address}: {result['errorText']}")
 
-    async def evaluate(self, expression: str) -> Any:
-        """Return the value of an expression, which may be a promise; raises BrowserError when it throws."""
+    async def evaluate(self, expression: str, *, seconds: float = 0.0) -> Any:
+        """Return the value of an expression; raises BrowserError when it throws. It may be a promise that is kept after
+        ``seconds`` at the earliest."""
         result = await self.call(
-            "Runtime.evaluate", expression=expression, awaitPromise=True, returnByValue=True, userGesture=False
+            "Runtime.evaluate",
+            patience=seconds + PATIENCE,
+            expression=expression,
+            awaitPromise=True,
+            returnByValue=True,
+            userGesture=False,
         )
         if "exceptionDetails" in result:
             details = result["exceptionDetails"]
@@ -206,14 +212,16 @@ class Browser:
         await page.navigate(address)
         return page
 
-    async def call(self, method: str, session: str | None, **parameters: Any) -> dict[str, Any]:
+    async def call(
+        self, method: str, session: str | None, *, patience: float = PATIENCE, **parameters: Any
+    ) -> dict[str, Any]:
         """Send a DevTools command and return its result; raises BrowserError when it is refused."""
         number = next(self._numbers)
         answer = self._answers[number] = asyncio.get_running_loop().create_future()
         message = {"id": number, "method": method, "params": parameters}
         await self._connection.send(json.dumps(message if session is None else message | {"sessionId": session}))
         try:
-            reply = await asyncio.wait_for(answer, PATIENCE)
+            reply = await asyncio.wait_for(answer, patience)
         finally:
             self._answers.pop(number, None)
         if "error" in reply:

@@ -142,7 +142,7 @@ async def watch(page: Page, fixture: Fixture) -> dict[str, Any]:
     await page.wait_for("document.querySelector('#player').dataset.state === 'running'")
     await page.wait_for("document.querySelector('video').getVideoPlaybackQuality().totalVideoFrames > 0")
     begin = time.monotonic()
-    found: dict[str, Any] = await page.evaluate(WATCH % (WATCH_SECONDS * 1000))
+    found: dict[str, Any] = await page.evaluate(WATCH % (WATCH_SECONDS * 1000), seconds=WATCH_SECONDS)
     print(f"{found['frames']} frames in {WATCH_SECONDS} s, longest freeze {found['gap']:.0f} ms")
     pictures.check(found, time.monotonic() - begin)
     return found

@@ -16,7 +16,7 @@ from polycast.hub.stats import Reference
 from polycast.media.codec import H264, H265, VP8, MPEG4Audio
 from polycast.media.track import Track
 from polycast.net.http.request import MAXIMUM_USER_AGENT
-from polycast.protocols.webrtc import names
+from polycast.protocols.webrtc import names, server
 from polycast.protocols.webrtc.signalling import BODY_LIMIT, read_target
 from polycast.wire.webrtc.description import parse_description, parse_fragment
 
@@ -41,6 +41,39 @@ async def test_options_tell_what_is_allowed() -> None:
         assert response.status_code == 204
         assert response.headers["accept-post"] == "application/sdp"
         assert response.headers["access-control-allow-methods"] == "OPTIONS, GET, POST, PATCH, DELETE"
+
+
+async def test_obs_studio_may_publish() -> None:
+    """Its library's offer has no header extensions, and both media have the same port."""
+    async with running() as fixture:
+        offer = (OFFERS / "libdatachannel-publish.sdp").read_bytes()
+        response = await fixture.http.post("/cam/whip", content=offer, headers=SDP)
+        assert response.status_code == 201
+        answer = parse_description(response.content)
+        formats = [[(item.encoding, item.payload_type) for item in media.formats] for media in answer.medias]
+        assert formats == [[("H264", 96)], [("opus", 111)]]
+        assert [media.direction for media in answer.medias] == ["recvonly"] * 2
+        assert answer.medias[0].formats[0].feedback >= {"nack", "nack pli"}
+
+
+async def test_offers_of_one_address_leave_room_for_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server, "MAXIMUM_UNCONNECTED_OF_ADDRESS", 3)
+    monkeypatch.setattr(server, "MAXIMUM_UNCONNECTED", 5)
+    async with running(webrtcTrustedProxies=["127.0.0.1"]) as fixture:
+
+        async def offer_from(host: str) -> int:
+            path = f"/cam{len(opened)}/whip"
+            response = await fixture.http.post(path, content=PUBLISH, headers={**SDP, "X-Forwarded-For": host})
+            opened.append(response.headers.get("ID", ""))
+            return response.status_code
+
+        opened: list[str] = []
+        statuses = [await offer_from("192.0.2.1") for _ in range(4)]
+        assert statuses == [201, 201, 201, 503]
+        assert [await offer_from("192.0.2.2") for _ in range(2)] == [201, 201]
+        assert await offer_from("192.0.2.3") == 201
+        assert set(opened) - set(fixture.server.items()) == {opened[0], ""}
+        await fixture.log.wait(r"closed \(too many sessions are being established\)")
 
 
 async def test_additional_hosts_are_resolved_beside_the_loop_and_not_waited_for_long(

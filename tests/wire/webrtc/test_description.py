@@ -28,7 +28,8 @@ OFFERS = Path(__file__).parent / "offers"
 
 
 def offer(name: str) -> RemoteDescription:
-    """Return what a browser offered: recorded from Chromium 156 and Firefox 140."""
+    """Return what a client offered: recorded from Chromium 156, Firefox 140 and libdatachannel 0.24, which OBS Studio
+    uses."""
     return parse_description((OFFERS / f"{name}.sdp").read_bytes())
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Sequence
 from typing import Final
 from weakref import WeakKeyDictionary
@@ -40,7 +41,11 @@ HANDSHAKE_TICK: Final = 0.05
 """Seconds between two checks of connections being established, for DTLS retransmissions."""
 
 MAXIMUM_UNCONNECTED: Final = 1_000
-"""Sessions that are not connected yet; each uses about 100 KB for up to ``webrtcHandshakeTimeout``."""
+"""Sessions that are not connected yet; each uses about 100 KB for up to ``webrtcHandshakeTimeout``. For another one,
+the oldest session of the address with the most of them is closed."""
+
+MAXIMUM_UNCONNECTED_OF_ADDRESS: Final = 250
+"""Those of one IP address; more are refused. A browser connects within half a second."""
 
 
 class WebRtcServer(TcpServer, HttpListener):
@@ -57,7 +62,8 @@ class WebRtcServer(TcpServer, HttpListener):
         self.pages = Pages(context.loop, allowed_origins(self.settings.webrtc_allow_origins).fixed)
         self._sessions: dict[str, Session] = {}
         self._by_secret: dict[str, Session] = {}
-        self._connecting: set[Session] = set()
+        self._connecting: dict[Session, None] = {}
+        """Sessions that are not connected yet, the oldest first."""
         self._outgoing: WeakKeyDictionary[Stream, OutgoingStream] = WeakKeyDictionary()
         self._media: MediaPorts | None = None
         self._hosts: list[str] = []
@@ -182,7 +188,7 @@ class WebRtcServer(TcpServer, HttpListener):
 
     async def open_viewer(self, path_name: str, offer: bytes, address: str, user: str, query: str = "") -> Session:
         """Answer the offer of a viewer; ``query`` is that of its URL. Raises PathError or RemoteProtocolError."""
-        await self._prepare()
+        await self._prepare(address)
         description = parse_description(offer)
         hub = self.context.hub
         path = hub.path(path_name)
@@ -198,7 +204,7 @@ class WebRtcServer(TcpServer, HttpListener):
 
     async def open_publisher(self, path_name: str, offer: bytes, address: str, user: str, query: str = "") -> Session:
         """Answer the offer of a publisher; ``query`` is that of its URL. Raises PathError or RemoteProtocolError."""
-        await self._prepare()
+        await self._prepare(address)
         description = parse_description(offer)
         hub = self.context.hub
         path = hub.path(path_name)
@@ -210,19 +216,29 @@ class WebRtcServer(TcpServer, HttpListener):
             hub.release(path)
         return session
 
-    async def _prepare(self) -> None:
-        """Wait until the server's candidates are known. Raises RemoteProtocolError if there are too many sessions."""
+    async def _prepare(self, address: str) -> None:
+        """Wait until the server's candidates are known, and make room for a session of this address. Raises
+        RemoteProtocolError if it has too many."""
         if self._media is not None:
             await self._media.gather(float(self.settings.webrtc_stun_gather_timeout))
-        if len(self._connecting) >= MAXIMUM_UNCONNECTED:
-            raise RemoteProtocolError("too many sessions are being established", 503)
+        connecting = self._connecting
+        if len(connecting) < MAXIMUM_UNCONNECTED_OF_ADDRESS:
+            return
+        counts = Counter(session.address for session in connecting)
+        if counts[address] >= MAXIMUM_UNCONNECTED_OF_ADDRESS:
+            raise RemoteProtocolError("too many sessions of this address are being established", 503)
+        if len(connecting) >= MAXIMUM_UNCONNECTED:
+            ((most, _),) = counts.most_common(1)
+            next(session for session in connecting if session.address == most).close(
+                "too many sessions are being established"
+            )
 
     def _add(self, session: Session) -> None:
         if self._media is None:
             raise CannotPublish("the server is stopping")
         self._sessions[session.id] = session
         self._by_secret[session.secret] = session
-        self._connecting.add(session)
+        self._connecting[session] = None
         self._media.add(session.peer)
         self.permit(session, session.hosts)
         session.log.info("created by %s", session.remote_address)
@@ -233,7 +249,7 @@ class WebRtcServer(TcpServer, HttpListener):
         """Remove a session that has ended."""
         self._sessions.pop(session.id, None)
         self._by_secret.pop(session.secret, None)
-        self._connecting.discard(session)
+        self._connecting.pop(session, None)
         if self._media is not None:
             self._media.remove(session.peer)
 
@@ -256,7 +272,7 @@ class WebRtcServer(TcpServer, HttpListener):
         now = self.now()
         for session in list(self._connecting):
             if session.peer.state in (PeerState.CONNECTED, PeerState.CLOSED):
-                self._connecting.discard(session)
+                self._connecting.pop(session, None)
             else:
                 session.tick(now)
         if self._connecting:

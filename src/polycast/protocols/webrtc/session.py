@@ -150,7 +150,8 @@ class Session:
         self.counters = Counters()
         self._offer = offer
         self._remote_credentials = offer.credentials
-        self._address = address
+        self.address = address
+        """IP address that the offer came from."""
         now = server.now()
         self._deadline = now + server.handshake_timeout
         credentials, meter = make_credentials(secrets.token_bytes), server.context.hub.cipher_meter
@@ -202,13 +203,13 @@ class Session:
     @property
     def hosts(self) -> list[str]:
         """IP addresses from which the client may send, according to its offer and the source of it."""
-        return [self._address, *hosts_of(self._offer.candidates)]
+        return [self.address, *hosts_of(self._offer.candidates)]
 
     @property
     def remote_address(self) -> str:
         """``ip:port`` of the peer; before it is connected, the IP address of the offer."""
         address = self.peer.address
-        return join_host_port(plain_host(address[0]), address[1]) if address else self._address
+        return join_host_port(plain_host(address[0]), address[1]) if address else self.address
 
     @property
     def remote_candidate(self) -> str:
