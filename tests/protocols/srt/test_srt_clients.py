@@ -148,12 +148,13 @@ async def test_a_rendezvous(passphrase: str) -> None:
     port, other = free_port(), free_port()
     address = "srt://127.0.0.1:{}?mode=rendezvous&adapter=127.0.0.1&localport={}" + secret
     source = {"cam": {"source": address.format(other, port), **QUICK}}
-    async with serving() as app, publishing(app) as publisher, serving(paths=source) as target:
+    async with serving() as app, publishing(app) as publisher:
         sending = asyncio.create_task(keep_sending(publisher))
-        push = await start_push(app, address.format(port, other))
-        await ready(target)
-        await push.stop()
-        await target.log.wait(r"failed: closed by the peer")
+        async with serving(paths=source) as target:
+            push = await start_push(app, address.format(port, other))
+            await ready(target)
+            await push.stop()
+            await target.log.wait(r"failed: closed by the peer")
         sending.cancel()
 
 
