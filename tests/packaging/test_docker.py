@@ -182,8 +182,9 @@ def test_environment_of_the_compose_example(tmp_path: Path) -> None:
 
 
 MODULES = (
-    "asyncio ctypes hashlib lzma multiprocessing sqlite3 ssl uuid zlib zoneinfo cryptography nacl.secret uvloop".split()
-)
+    "asyncio", "ctypes", "hashlib", "lzma", "multiprocessing", "sqlite3", "ssl", "uuid", "zlib", "zoneinfo",
+    "cryptography", "nacl.secret", "uvloop",
+)  # fmt: skip
 """Modules of Python and of other projects that need shared libraries."""
 LARGEST = 120_000_000
 """Bytes that the image may take on disk."""
