@@ -72,6 +72,7 @@ PAGES: Final = {
     "overview": "",
     "streams": "streams",
     "stream": "streams/entrance",
+    "cameras": "cameras",
     "sessions": "sessions",
     "log": "log",
     "settings": "configuration",

@@ -10,8 +10,8 @@ from tests.support.camera import StandInCamera
 
 import polycast
 from polycast.cli import main
-from polycast.cli.probing import find_cameras
 from polycast.config import load
+from polycast.protocols.onvif.probing import find_cameras
 
 STREAMS = {"P1": "rtsp://10.255.255.1/1", "P2": "rtsp://10.255.255.1/2"}
 LOGIN = ("--user", "me", "--password", "se!cret")
@@ -87,7 +87,7 @@ def test_a_host_that_does_not_answer_probes_is_asked_directly(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with StandInCamera(STREAMS, answers_probes=False) as device:
-        monkeypatch.setattr("polycast.cli.discover.DEVICE_PATH", f":{device.port}/onvif/device_service")
+        monkeypatch.setattr("polycast.protocols.onvif.finding.DEVICE_PATH", f":{device.port}/onvif/device_service")
         assert discover(device, *LOGIN, seconds="0.05") == 0
     assert f"onvif://me:se%21cret@127.0.0.1:{device.port}" in capsys.readouterr().out
 

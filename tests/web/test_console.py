@@ -16,6 +16,7 @@ import pytest
 from tests.browser import BrowserError, Page, launch
 from tests.control.support import Server, running, running_file
 from tests.interop import tools
+from tests.support.camera import StandInCamera
 from tests.support.waiting import PATIENCE
 from tests.web.axe import violations
 from tests.web.firefox import firefox
@@ -470,6 +471,36 @@ async def test_it_shows_the_nodes_of_a_cluster(monkeypatch: pytest.MonkeyPatch) 
         await click(page, "[aria-label='Accept again on b']")
         await has(page, "b takes publishers again.")
         assert asked[1:] == [("b", False)]
+
+
+async def test_it_finds_cameras_and_adds_their_streams() -> None:
+    search = (
+        "(() => { const form = document.querySelector('#main form'); const [hosts, user, password] = %s;"
+        " Object.assign(form.elements.hosts, { value: hosts }); form.elements.user.value = user;"
+        " form.elements.password.value = password; form.requestSubmit(); })()"
+    )
+    streams = {"P1": "rtsp://127.0.0.1:1/1", "P2": "rtsp://127.0.0.1:1/2"}
+    with StandInCamera(streams) as camera:
+        async with running() as server, launch() as browser:
+            page = await browser.open(address(server, "cameras"))
+            await page.resize(*DESK)
+            await has(page, "Find cameras in the network")
+            await is_usable(page)
+            await page.evaluate(search % json.dumps(["no:host:here", "", ""]))
+            await page.wait_for("Boolean(document.querySelector('#main [role=alert]'))")
+            await page.evaluate(search % json.dumps([f"127.0.0.1:{camera.probe_port}", "me", "wrong"]))
+            await has(page, "refuses the user or the password")
+            await page.evaluate(search % json.dumps([f"127.0.0.1:{camera.probe_port}", "me", "se!cret"]))
+            await has(page, "main: H264 320x240, PTZ")
+            await has(page, "1 camera, 2 streams")
+            await is_usable(page)
+            await fill(page, ".found input[name=name]", "door/front")
+            await page.evaluate("document.querySelector('.found form').requestSubmit()")
+            await has(page, "Show door/front")
+            path = server.app.configuration.paths["door/front"]
+            assert path.source == f"onvif://me:se%21cret@127.0.0.1:{camera.port}/?profile=P1"
+            assert path.source_on_demand
+            has_no_errors(page, "400")
 
 
 async def test_it_shows_the_log_and_changes_users() -> None:

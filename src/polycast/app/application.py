@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from polycast.app.cameras import find_cameras
 from polycast.app.cluster import CLUSTER_KEYS, ClusterMember
 from polycast.app.inputs import Inputs
 from polycast.app.introduction import addresses_of, introduce, new_command_problems
@@ -15,6 +16,7 @@ from polycast.app.servers import Servers, StartError
 from polycast.app.workers import WHEN_TAKEN
 from polycast.config import LoadedConfiguration, changed_keys
 from polycast.config.schema import Configuration
+from polycast.control.console.cameras import CameraItem
 from polycast.control.contract import ClusterNode, StreamAddress
 from polycast.control.control import Control, ServiceError
 from polycast.control.hooks import Hooks, HookVariables
@@ -148,6 +150,10 @@ class Application:
     async def refresh_keys(self) -> None:
         """Fetch the keys of tokens again."""
         await self.hub.access.refresh_keys()
+
+    async def find_cameras(self, hosts: Sequence[str], user: str, password: str) -> Sequence[CameraItem]:
+        """Find cameras for the console; see `MediaServer.find_cameras`."""
+        return await find_cameras(self._http_client, hosts, user, password)
 
     async def refresh(self) -> None:
         """Do nothing: everything is known."""

@@ -6,50 +6,23 @@ import argparse
 import asyncio
 import base64
 import getpass
-import re
 import sys
 from collections.abc import Sequence
 from typing import Final
-from urllib.parse import quote, urlsplit
+from urllib.parse import urlsplit
 
 import msgspec
-from msgspec import Struct
 
-from polycast.cli.probing import find_cameras
-from polycast.config.names import ALL_PATHS_ALIAS
 from polycast.config.redact import redact
-from polycast.errors import RemoteProtocolError
 from polycast.log import printable
 from polycast.net.http_client import HttpClient
-from polycast.protocols.onvif.camera import Camera
-from polycast.wire.onvif.address import OnvifAddress
-from polycast.wire.onvif.device import DEVICE_PATH, Profile
-from polycast.wire.onvif.discovery import PORT, Device
+from polycast.protocols.onvif.finding import Entry, Found, ask_all, entries_of, search
+from polycast.wire.onvif.discovery import Device
 from polycast.wire.onvif.soap import Credentials
 
 DEFAULT_API: Final = "http://127.0.0.1:9997"
-AT_ONCE: Final = 16
-"""Cameras that are asked at the same time."""
 ASK_SECONDS: Final = 10.0
-"""For an answer of a camera, or of the API."""
-MAXIMUM_NAME: Final = 40
-"""Characters of a path that is made of a camera's name."""
-
-
-class Found(Struct, frozen=True):
-    """A camera with its streams."""
-
-    device: Device
-    profiles: tuple[Profile, ...]
-    trouble: str = ""
-    """Why its streams are not known."""
-
-
-class Entry(Struct, frozen=True):
-    """A path for a stream."""
-
-    name: str
-    source: str
+"""For an answer of the API."""
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -60,14 +33,8 @@ def main(arguments: Sequence[str]) -> int:
         password = options.password if options.password is not None else getpass.getpass("Password of the cameras: ")
         credentials = Credentials(options.user, password)
     try:
-        hosts = [_target(host) for host in options.host]
-        devices = find_cameras(hosts, options.interface, options.seconds)
-        for host, _ in hosts:
-            # Some only answer messages to the group; whoever is named is asked directly.
-            if not any(urlsplit(address).hostname == host for address in devices):
-                address = f"http://{f'[{host}]' if ':' in host else host}{DEVICE_PATH}"
-                devices[address] = Device(address, "", "")
-        return asyncio.run(_run(list(devices.values()), credentials, options))
+        devices = search(options.host, options.interface, options.seconds)
+        return asyncio.run(_run(devices, credentials, options))
     except OSError as error:
         print(f"ERR: {printable(str(error))}", file=sys.stderr)
         return 1
@@ -98,25 +65,12 @@ def make_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _target(text: str) -> tuple[str, int]:
-    """Return host and port. Raises OSError."""
-    try:
-        parts = urlsplit(f"//{text}" if text.count(":") < 2 or text.startswith("[") else f"//[{text}]")
-        host, port = parts.hostname, parts.port
-    except ValueError as error:
-        raise OSError(f"'{text}' is not a host: {error}") from error
-    if not host:
-        raise OSError(f"'{text}' is not a host")
-    return host, port or PORT
-
-
 async def _run(devices: Sequence[Device], credentials: Credentials | None, options: argparse.Namespace) -> int:
     client = HttpClient()
     try:
-        turns = asyncio.Semaphore(AT_ONCE)
-        found = await asyncio.gather(*(_ask(client, turns, device, credentials) for device in devices))
+        found = await ask_all(client.fetch, devices, credentials)
         _report(found)
-        entries = _entries(found, credentials, all_profiles=options.all_profiles)
+        entries = entries_of(found, credentials, all_profiles=options.all_profiles)
         if not entries:
             print("no streams were found", file=sys.stderr)
             return 1
@@ -131,59 +85,13 @@ async def _run(devices: Sequence[Device], credentials: Credentials | None, optio
         await client.close()
 
 
-async def _ask(client: HttpClient, turns: asyncio.Semaphore, device: Device, credentials: Credentials | None) -> Found:
-    camera = Camera(_address(device, credentials), client.fetch, timeout=ASK_SECONDS)
-    async with turns:
-        try:
-            return Found(device, tuple(await camera.profiles()))
-        except TimeoutError:
-            return Found(device, (), f"no answer within {ASK_SECONDS:g} s")
-        except (OSError, RemoteProtocolError) as error:
-            return Found(device, (), str(error))
-
-
-def _address(device: Device, credentials: Credentials | None) -> OnvifAddress:
-    parts = urlsplit(device.address)
-    return OnvifAddress(parts.scheme, parts.netloc, parts.path or DEVICE_PATH, credentials, "")
-
-
 def _report(found: Sequence[Found]) -> None:
     for each in found:
-        title = " ".join(part for part in (each.device.name, each.device.hardware) if part)
-        print(printable(f"{urlsplit(each.device.address).netloc}  {title}".rstrip()), file=sys.stderr)
+        print(printable(f"{urlsplit(each.device.address).netloc}  {each.title}".rstrip()), file=sys.stderr)
         for number, profile in enumerate(each.profiles, 1):
             print(printable(f"    {number}. {profile}"), file=sys.stderr)
         if each.trouble:
             print(printable(f"    {each.trouble}"), file=sys.stderr)
-
-
-def _entries(found: Sequence[Found], credentials: Credentials | None, *, all_profiles: bool) -> list[Entry]:
-    entries: list[Entry] = []
-    taken: set[str] = set()
-    for each in found:
-        parts = urlsplit(each.device.address)
-        base = _slug(each.device.name or each.device.hardware or parts.hostname or "")
-        for number, profile in enumerate(each.profiles if all_profiles else each.profiles[:1], 1):
-            wanted = base if number == 1 else f"{base}-{_slug(profile.name) or number}"
-            name, count = wanted, 1
-            while name in taken:
-                count += 1
-                name = f"{wanted}-{count}"
-            taken.add(name)
-            user = ""
-            if credentials is not None:
-                user = f"{quote(credentials.user, safe='')}:{quote(credentials.password, safe='')}@"
-            scheme = "onvifs" if parts.scheme == "https" else "onvif"
-            path = "/" if parts.path in ("", DEVICE_PATH) else parts.path
-            query = f"?profile={quote(profile.token, safe='')}"
-            entries.append(Entry(name, f"{scheme}://{user}{parts.netloc}{path}{query}"))
-    return entries
-
-
-def _slug(text: str) -> str:
-    """Return a text as the name of a path."""
-    slug = re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")[:MAXIMUM_NAME].strip("-")
-    return slug if slug not in ("", ALL_PATHS_ALIAS) else f"camera-{slug}".rstrip("-")
 
 
 async def _add(client: HttpClient, entry: Entry, options: argparse.Namespace) -> bool:

@@ -25,6 +25,7 @@ from polycast.media.track import Track
 from polycast.record.numbers import DiskNumbers, RecordingNumbers
 
 if TYPE_CHECKING:
+    from polycast.control.console.cameras import CameraItem
     from polycast.control.settings import Settings
 
 
@@ -371,6 +372,13 @@ class MediaServer(Protocol):
 
     async def refresh_keys(self) -> None:
         """Fetch the keys of tokens again."""
+        ...
+
+    async def find_cameras(self, hosts: Sequence[str], user: str, password: str) -> Sequence[CameraItem]:
+        """Return the cameras at addresses, or, without any, those in the network, with their streams.
+
+        ``user``: "" for none. Raises OSError for an address that cannot be used.
+        """
         ...
 
     async def refresh(self) -> None:

@@ -13,6 +13,7 @@ from typing import Final
 import msgspec
 from msgspec import Raw
 
+from polycast.app.cameras import find_cameras
 from polycast.app.introduction import addresses_of, introduce, new_command_problems
 from polycast.app.logging import LOG_KEYS, configure_log
 from polycast.app.prepare import asks_other_servers, import_for, load_pages
@@ -21,6 +22,7 @@ from polycast.app.workers import WHEN_TAKEN, check_workers
 from polycast.config import LoadedConfiguration, changed_keys
 from polycast.config.schema import Configuration
 from polycast.config.webhooks import EventName
+from polycast.control.console.cameras import CameraItem
 from polycast.control.contract import Cluster, ClusterNode, StreamAddress
 from polycast.control.control import Control, ServiceError
 from polycast.control.settings import Loader, Settings
@@ -138,6 +140,10 @@ class Supervisor:
         for process in self._workers.running:
             process.channel.tell("refresh keys")
         await self.hub.access.refresh_keys()
+
+    async def find_cameras(self, hosts: Sequence[str], user: str, password: str) -> Sequence[CameraItem]:
+        """Find cameras for the console; see `MediaServer.find_cameras`."""
+        return await find_cameras(self._http_client, hosts, user, password)
 
     async def refresh(self) -> None:
         """Ask all workers what they know. Requests that come at the same time share an answer."""

@@ -10,6 +10,7 @@ from typing import Final
 from starlette.requests import Request
 from starlette.responses import Response
 
+from polycast.control.console.cameras import read_search
 from polycast.control.console.history import History
 from polycast.control.console.log_ring import LogRing
 from polycast.control.console.status import describe_server
@@ -17,7 +18,7 @@ from polycast.control.console.thumbnails import Thumbnails
 from polycast.control.contract import MediaServer, Path
 from polycast.control.errors import RequestError
 from polycast.control.lag import LoopLag
-from polycast.control.requests import NOT_STORED, json_response
+from polycast.control.requests import NOT_STORED, json_response, read_map
 from polycast.control.routing import Endpoint, name_in
 from polycast.hub.path import Path as PathHere
 
@@ -42,6 +43,7 @@ class Console:
         self._thumbnails = thumbnails
         self._ports = ports
         self._started = time.monotonic()
+        self._is_searching = False
 
     async def get_status(self, _: Request) -> Response:
         port = self._ports().get("playbackAddress")
@@ -64,6 +66,19 @@ class Console:
         picture = await self._thumbnails.get(path)
         return Response(picture, media_type="image/jpeg", headers=NOT_STORED)
 
+    async def find_cameras(self, request: Request) -> Response:
+        hosts, user, password = read_search(await read_map(request))
+        if self._is_searching:
+            raise RequestError(409, "another search for cameras has not ended yet")
+        self._is_searching = True
+        try:
+            found = await self._media_server.find_cameras(hosts, user, password)
+        except OSError as error:
+            raise RequestError(400, str(error)) from None
+        finally:
+            self._is_searching = False
+        return json_response({"items": found})
+
     def _path(self, request: Request) -> Path:
         name = name_in(request)
         path = self._media_server.hub.paths.get(name)
@@ -76,6 +91,7 @@ ENDPOINTS: Final = (
     Endpoint("GET", "/v1/server/status", Console.get_status),
     Endpoint("GET", "/v1/server/history", Console.get_history),
     Endpoint("GET", "/v1/server/log", Console.get_log),
+    Endpoint("POST", "/v1/cameras/find", Console.find_cameras),
     Endpoint("GET", "/v1/paths/history/{name:text}", Console.get_path_history),
     Endpoint("GET", "/v1/paths/thumbnail/{name:text}", Console.get_thumbnail),
 )

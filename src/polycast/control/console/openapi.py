@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from polycast.control.console.cameras import CameraItem
 from polycast.control.console.editor import CheckItem, SchemaItem, TextItem, VersionItem
 from polycast.control.console.history import ServerHistory, StreamHistory
 from polycast.control.console.log_ring import LogLine
@@ -52,8 +53,21 @@ def console_paths() -> Json:
             )
         },
         "/v1/paths/thumbnail/{name}": {"get": thumbnail},
+        "/v1/cameras/find": {"post": _search()},
         **_editor_paths(),
     }
+
+
+def _search() -> Json:
+    text: Json = {"type": "string"}
+    hosts: Json = {"type": "array", "items": text, "description": "Whom to ask; empty: everybody in the network."}
+    return operation(
+        "find cameras",
+        "Asks ONVIF cameras for their streams. It takes about three seconds; one search runs at a time (409).",
+        object_of({"items": {"type": "array", "items": object_schema(CameraItem)}}),
+        {"400", "408", "409", "413"},
+        body={"type": "object", "properties": {"hosts": hosts, "user": text, "password": text}},
+    )
 
 
 def _editor_paths() -> Json:

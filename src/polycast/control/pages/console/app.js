@@ -1,6 +1,7 @@
 // The frame of the console: which page is shown, what it is brought up to date with, and who is signed in.
 
 import { ApiError, credentials, get } from "./api.js";
+import { camerasPage } from "./cameras.js";
 import { configurationPage } from "./configuration.js";
 import { h, icon, render } from "./dom.js";
 import { logPage } from "./log.js";
@@ -21,6 +22,7 @@ const MAXIMUM_SHARE = 0.2;
 const PAGES = [
   { id: "", name: "Overview", page: overviewPage, outlines: ["M4 13h6V4H4zM14 20h6v-9h-6zM4 20h6v-4H4zM14 4v4h6V4z"] },
   { id: "streams", name: "Streams", page: (context) => (context.argument ? streamPage(context) : streamsPage(context)), outlines: ["M3 6h12v12H3zM15 10l6-3v10l-6-3z"] },
+  { id: "cameras", name: "Cameras", page: camerasPage, outlines: ["M4 4h16M12 4v3M12 7a6 6 0 1 1 0 12 6 6 0 0 1 0-12M12 11a2 2 0 1 1 0 4 2 2 0 0 1 0-4"] },
   { id: "sessions", name: "Sessions", page: sessionsPage, outlines: ["M9 11a4 4 0 1 0 0-8 4 4 0 0 0 0 8M2 21c0-4 3-6 7-6s7 2 7 6M16 3.5a4 4 0 0 1 0 7M18 15c3 .5 4 3 4 6"] },
   { id: "nodes", name: "Nodes", page: nodesPage, isShown: () => Boolean(status?.workers.length || status?.nodes.length), outlines: ["M4 4h16v6H4zM4 14h16v6H4zM8 7h.01M8 17h.01"] },
   { id: "log", name: "Log", page: logPage, outlines: ["M5 4h14v16H5zM8 8h8M8 12h8M8 16h5"] },

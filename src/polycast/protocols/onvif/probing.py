@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import select
+import selectors
 import socket
 import time
 import uuid
@@ -55,11 +55,13 @@ def find_cameras(hosts: Sequence[Target], interfaces: Sequence[str], seconds: fl
 
 def _receive(sockets: Sequence[socket.socket], until: float) -> tuple[bytes, str]:
     """Return a datagram and the address it came from; an empty one if none came in time."""
-    ready, _, _ = select.select(sockets, (), (), max(0.0, until - time.monotonic()))
-    for opened in ready:
-        with suppress(OSError):
-            data, sender = opened.recvfrom(MAXIMUM_DATAGRAM)
-            return data, sender[0]
+    with selectors.DefaultSelector() as selector:  # a server may have more descriptors than select() takes
+        for opened in sockets:
+            selector.register(opened, selectors.EVENT_READ)
+        for key, _ in selector.select(max(0.0, until - time.monotonic())):
+            with suppress(OSError):
+                data, sender = next(each for each in sockets if each is key.fileobj).recvfrom(MAXIMUM_DATAGRAM)
+                return data, sender[0]
     return b"", ""
 
 
