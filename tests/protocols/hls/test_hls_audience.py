@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import uuid
 from datetime import datetime
 from typing import Any
@@ -104,6 +105,42 @@ async def test_viewers_with_a_session() -> None:
         assert (await ask(it, "POST", f"hlssessions/kick/{item['id']}")).status_code == 200
         await it.get(f"/cam/{media}", 401)
         assert await listed(it) == []
+
+
+async def manifest(it: Fixture, **headers: str) -> tuple[str, int]:
+    """Publish and read the manifest of DASH; return the name of a segment, and the bytes of the manifest."""
+    first = it.soon_with("/cam/index.mpd", headers)
+    await it.until(lambda: "cam" in it.server.remuxers)
+    it.app.hub.paths["cam"].publisher.play(4)  # type: ignore[union-attr]
+    answer = await first
+    assert answer.status_code == 200, answer.text
+    template, time = re.search(r'media="([^"]+)".*?<S t="([^"]+)"', answer.text, re.DOTALL).groups()  # type: ignore[union-attr]
+    return template.replace("$Time$", time), len(answer.content)
+
+
+async def test_viewers_of_dash() -> None:
+    async with running(dash=True, **API) as it:
+        it.publish("cam")
+        segment, size = await manifest(it)
+        answer = await it.get(f"/cam/{segment}")
+        (item,) = await listed(it)
+        assert (item["path"], item["outboundBytes"]) == ("cam", size + len(answer.content))
+        readers = (await ask(it, "GET", "paths/get/cam")).json()["readers"]
+        assert readers == [{"type": "hlsSession", "id": item["id"]}]
+        assert (await ask(it, "POST", f"hlssessions/kick/{item['id']}")).status_code == 200
+        await it.get("/cam/index.mpd", 401)
+        assert await listed(it) == []
+
+
+async def test_viewers_of_dash_with_credentials_are_one_for_all_their_requests() -> None:
+    async with deciding("http", dash=True, **API, paths={"all": {}}) as (it, _):
+        it.publish("cam")
+        segment, _ = await manifest(it, authorization=BASIC)
+        for name in (segment, "index.mpd", segment):
+            await it.get(f"/cam/{name}", authorization=BASIC)
+        (item,) = await listed(it)
+        assert (item["user"], item["path"]) == ("u", "cam")
+        await it.get(f"/cam/{segment}", 401)
 
 
 async def test_addresses_alone_make_one_viewer() -> None:
