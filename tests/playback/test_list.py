@@ -227,3 +227,29 @@ async def test_the_server_is_switched_while_it_runs(recorder: Recorder) -> None:
             await server.changed("/v1/config/set", {"playback": False})
             assert "playback" not in server.app.control.services
             await server.changed("/v1/config/set", {"playback": True})
+
+
+async def test_the_paths_that_have_recordings(tmp_path: Path) -> None:
+    recorders = {name: Recorder(tmp_path, name) for name in ("cam", "yard/north", "yard", "hidden", "foreign.d")}
+    for recorder in recorders.values():
+        for number in range(3):
+            recorder.write(4 * number, 4, number)
+    Recorder(tmp_path, "empty")
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "notes.txt").write_text("no recording")
+    (tmp_path / "linked").symlink_to(tmp_path / "cam")
+    settings = recorders["cam"].settings
+    protected = {**settings, "readUser": "anna", "readPass": "secret"}
+    paths = {"cam": settings, "hidden": protected, "~^(yard|linked|empty|other)": settings}
+    async with playing(recorders["cam"], paths=paths) as (_, client):
+        assert (await client.get("/paths")).json() == ["cam", "yard", "yard/north"]
+
+
+async def test_paths_whose_files_are_in_one_directory(tmp_path: Path) -> None:
+    recorder = Recorder(tmp_path)
+    settings = {**recorder.settings, "recordPath": f"{tmp_path}/%path-%s-%f"}
+    for name in ("a", "b", "a"):
+        file = recorder.write(len([*tmp_path.glob("?-*")]), 4)
+        file.rename(tmp_path / f"{name}-{file.name}")
+    async with playing(recorder, paths={"all": settings}) as (_, client):
+        assert (await client.get("/paths")).json() == ["a", "b"]

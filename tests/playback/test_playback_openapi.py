@@ -32,7 +32,7 @@ def test_it_has_every_address(tmp_path: Path) -> None:
 
     recordings = Recordings(Log())
     try:
-        routes = Playback(recordings, lambda name: PathConfiguration(), Log()).application().routes
+        routes = Playback(recordings, lambda name: PathConfiguration(), Log(), list, bool).application().routes
     finally:
         recordings.close()
     served = {str(getattr(route, "path", "")) for route in routes}

@@ -57,7 +57,7 @@ async def test_back_and_live_again(variant: str, tmp_path: Path) -> None:
     async with running(paths={"cam": path}, **values) as server, publishing(server):
         port = server.app.servers["HLS"].ports["hlsAddress"]
         scheme = "https" if variant == "lowLatency" else "http"
-        async with launch(tmp_path, *FLAGS, ignore_certificates=True) as browser:
+        async with launch(*FLAGS, ignore_certificates=True) as browser:
             page = await browser.open(f"{scheme}://127.0.0.1:{port}/cam/")
             await page.wait_for(f"{WIDTH} === {LIVE} && polycast.supervisor.state === 'playing'")
             await page.wait_for("!document.getElementById('back').hidden")

@@ -130,3 +130,16 @@ async def test_a_day_without_recordings(tmp_path: Path) -> None:
         assert (await client.get("/_polycast/other.js")).status_code == 404
         tag = {"If-None-Match": response.headers["etag"]}
         assert (await client.get("/", headers=tag)).status_code == 304
+
+
+async def test_a_path_is_chosen(media: Path, tmp_path: Path) -> None:
+    recorder = Recorder(tmp_path / "recordings", "yard/north")
+    record(recorder, media, "h264-aac", "mp4")
+    async with playing(recorder) as (server, _), launch() as browser:
+        port = server.app.control.ports["playbackAddress"]
+        page = await browser.open(f"http://127.0.0.1:{port}/?day=2023-11-14")
+        choice = "document.querySelector('#choice a')"
+        assert await page.wait_for(f"{choice}?.textContent") == "yard/north"
+        await page.screenshot(tmp_path / "choice.png")
+        await page.evaluate(f"{choice}.click()")
+        await page.wait_for(f"document.title === 'Recordings of yard/north' && {SPANS}.length == 1")

@@ -15,6 +15,7 @@ from polycast.control.command_rule import CommandRule
 from polycast.control.contract import MediaServer, Traffic
 from polycast.control.service import Listening, Service, listening
 from polycast.errors import PolycastError
+from polycast.hub.access_request import Action
 from polycast.net.http.asgi import Application
 from polycast.security.addresses import parse_address
 
@@ -246,7 +247,17 @@ class Control:
         from polycast.playback.application import Playback
 
         log = self._media_server.log.child("playback")
-        return Playback(self.recorded.recordings, self._path_configuration, log).application()
+        return Playback(
+            self.recorded.recordings, self._path_configuration, log, self._recorded_paths, self._is_open
+        ).application()
+
+    def _recorded_paths(self) -> set[str]:
+        from polycast.record.entries import Entries
+
+        return Entries(self._media_server.configuration.paths).names()
+
+    def _is_open(self, name: str) -> bool:
+        return not self._media_server.hub.is_protected(name, Action.PLAYBACK)
 
     @property
     def recorded(self) -> Recorded:

@@ -7,7 +7,7 @@ import asyncio
 import re
 import threading
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from functools import partial
 from typing import Final
 from urllib.parse import urlencode
@@ -41,14 +41,29 @@ MAXIMUM_KEPT_HEAD: Final = 8 * 1024 * 1024
 """Bytes of the index of such a file."""
 MAXIMUM_ENTRIES: Final = 100_000
 """Periods in a list; a year with a gap every five minutes has as many."""
+MAXIMUM_PATHS: Final = 10_000
+"""Paths in their list."""
 _RANGE = re.compile(r"bytes=(\d{0,18})-(\d{0,18})", re.ASCII)
 
 
 class Playback:
     """The application of the playback server."""
 
-    def __init__(self, recordings: Recordings, find: Callable[[str], PathConfiguration], log: Log) -> None:
-        """``find`` returns the configuration of a path; it raises PolycastError."""
+    def __init__(
+        self,
+        recordings: Recordings,
+        find: Callable[[str], PathConfiguration],
+        log: Log,
+        recorded_paths: Callable[[], Collection[str]],
+        is_open: Callable[[str], bool],
+    ) -> None:
+        """``find`` returns the configuration of a path; it raises PolycastError.
+
+        ``recorded_paths`` returns the names of those that have recordings; it blocks. ``is_open`` returns whether
+        everybody may play the recordings of a path.
+        """
+        self._recorded_paths = recorded_paths
+        self._is_open = is_open
         self._recordings = recordings
         self._find = find
         self._log = log
@@ -60,6 +75,7 @@ class Playback:
         hls = RecordedHls(self._recordings, self._downloads, self._record_path)
         routes = {
             "/list": self.list,
+            "/paths": self.paths,
             "/get": self.get,
             "/export": self.export,
             "/thumbnail": Thumbnails(self._recordings, self._record_path).get,
@@ -93,6 +109,12 @@ class Playback:
         base = f"{request.url.scheme}://{request.headers.get('host', '')}/get?"
         body = await self._recordings.run(lambda: _encode_list(name, periods[:MAXIMUM_ENTRIES], start, end, base))
         return Response(body, media_type="application/json", headers=NOT_STORED)
+
+    async def paths(self, _: Request) -> Response:
+        """Answer which paths have recordings that everybody may play."""
+        found = await self._recordings.run(self._recorded_paths)
+        names = [name for name in sorted(found) if self._is_open(name)]
+        return Response(msgspec.json.encode(names[:MAXIMUM_PATHS]), media_type="application/json", headers=NOT_STORED)
 
     def _record_path(self, name: str) -> str:
         try:

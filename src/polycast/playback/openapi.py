@@ -64,6 +64,12 @@ def _get(
     }
 
 
+def _names() -> Json:
+    description = "Paths whose recordings need credentials are left out."
+    names: Json = {"type": "array", "items": {"type": "string"}}
+    return _get("paths", "list the paths that have recordings", [], "application/json", names, (), description)
+
+
 def _paths() -> Json:
     file: Json = {"type": "string", "format": "binary"}
     limits = [_query("start", "Nothing before it.", _TIME), _query("end", "Nothing after it.", _TIME)]
@@ -88,6 +94,7 @@ def _paths() -> Json:
             "application/json",
             {"type": "array", "items": {"$ref": "#/components/schemas/Period"}},
         ),
+        "/paths": _names(),
         "/get": _get(
             "get",
             "get a period as a file",

@@ -39,6 +39,18 @@ class Entries:
             places[place_of(entry)].add(None if compile_path_pattern(name) is not None else name)
         return places
 
+    def names(self) -> set[str]:
+        """Return the names of these paths that have segments, where their settings say that they are. It blocks."""
+        found: set[str] = set()
+        for (record_path, record_format), names in self._by_place().items():
+            store = SegmentStore(record_path, record_format)
+            found |= {name for name in names if name is not None and next(store.scan(name), None) is not None}
+            for name in store.paths() if None in names else ():
+                entry = self.find(name)
+                if entry is not None and place_of(entry) == (record_path, record_format):
+                    found.add(name)
+        return found
+
     def segments(self) -> Iterator[tuple[SegmentStore, Segment, PathConfiguration]]:
         """Yield all segments of these paths, in no particular order, where their settings say that they are.
 

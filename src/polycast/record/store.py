@@ -39,6 +39,9 @@ _EXPRESSIONS: Final = {
     "z": r"Z|[+-][0-9]{4}",
 }
 
+_MANY_FILES: Final = 10_000
+"""Files of one path behind which no directories of others are looked for."""
+
 _PAUSE_ENTRIES: Final = 256  # entries of directories, about half a millisecond
 _PAUSE_SECONDS: Final = 0.0002
 
@@ -146,6 +149,32 @@ class SegmentStore:
                         directories.append(name)
                     elif (segment := _parse(self.root, name, self._any)) and entry.is_file(follow_symlinks=False):
                         yield segment
+
+    def paths(self) -> Iterator[str]:
+        """Yield the names of all paths that have segments, perhaps several times.
+
+        Directories that cannot be read are left out. Where a directory has the files of one path, it is enough to find
+        one of them; the others are only looked at as there may be directories among them.
+        """
+        pauses = _Pauses()
+        has_one_path = "%path" not in os.path.basename(self._template)
+        directories = [""]
+        while directories:
+            directory = directories.pop()
+            found = 0
+            with suppress(OSError), os.scandir(os.path.join(self.root, directory)) as entries:
+                for entry in entries:
+                    pauses.count()
+                    name = os.path.join(directory, entry.name)
+                    if entry.is_dir(follow_symlinks=False):
+                        directories.append(name)
+                    elif found and has_one_path:
+                        found += 1
+                        if found > _MANY_FILES:
+                            break
+                    elif segment := _parse(self.root, name, self._any):
+                        yield segment.path
+                        found = 1
 
     def find(self, path: str, start: WallTime) -> Segment | None:
         """Return the segment of a path that starts at ``start``, as exactly as names of files say it, or None.

@@ -10,7 +10,7 @@ const PREVIEW_MS = 120;
 const PREVIEW_WIDTH = 160;
 const REMEMBERED_PATHS = 20;
 
-const IDS = ["title", "choose", "path", "paths", "day", "previous", "next", "trouble", "video", "clock", "speed", "live",
+const IDS = ["title", "choose", "path", "paths", "choice", "day", "previous", "next", "trouble", "video", "clock", "speed", "live",
   "from", "to", "download", "clear", "back", "forth", "timeline", "periods", "marked", "cursor", "hint", "preview",
   "moment", "ticks", "span", "closer", "wider", "whole"];
 const elements = Object.fromEntries(IDS.map((id) => [id, document.getElementById(id)]));
@@ -242,6 +242,20 @@ function hidePreview() {
   elements.hint.hidden = true;
 }
 
+/** Offer the paths that have recordings. */
+async function choose() {
+  const answer = await fetch("./paths").catch(() => null);
+  const names = answer?.ok ? await answer.json().catch(() => []) : [];
+  const links = names.map((name) => {
+    const link = Object.assign(document.createElement("a"), { className: "pill", textContent: name });
+    link.href = `?${new URLSearchParams([...query, ["path", name]])}`;
+    return link;
+  });
+  elements.choice.replaceChildren(...links);
+  elements.choice.hidden = links.length === 0;
+  tell(links.length ? "" : "Enter the name of a path to see its recordings. Paths that need credentials are not listed.");
+}
+
 function remember(path) {
   let known = [];
   try {
@@ -325,6 +339,9 @@ if (elements.path.value) {
   clearTimeout(reload);
   await load();
   setInterval(load, REFRESH_MS);
+} else {
+  clearTimeout(reload);
+  await choose();
 }
 setInterval(follow, 250);
 measure(null);
