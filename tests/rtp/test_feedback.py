@@ -11,7 +11,7 @@ from polycast.rtp import loss_recovery, retransmission
 from polycast.rtp.header import HEADER_SIZE, build_packet, parse_packet
 from polycast.rtp.loss_recovery import LossRecovery
 from polycast.rtp.retransmission import PacketHistory, ResendBudget, original_of, retransmission_payload
-from polycast.rtp.rtcp import parse_compound, serialize_compound
+from polycast.rtp.rtcp import MAXIMUM_LOST, GenericNack, parse_compound, serialize_compound
 from polycast.rtp.transport_feedback import ArrivalRecorder
 
 
@@ -118,6 +118,32 @@ def test_resending_is_bounded() -> None:
     assert budget.allows(1, start + 0.5)
     assert not budget.allows(1, start + 0.51), "the same packet is still on its way"
     assert budget.allows(1, start + 0.53)
+    assert not budget.is_used_up
+    assert not all(budget.allows(sequence, start + 0.54) for sequence in range(2000, 3000))
+    assert budget.is_used_up
+
+
+def test_reports_of_a_reader_are_bounded() -> None:
+    budget = ResendBudget(100.0)
+    assert sum(budget.allows_report(100.0) for _ in range(3000)) == retransmission.MAXIMUM_REPORTS_PER_SECOND
+    assert sum(budget.allows_report(100.0 + number / 20) for number in range(1, 21)) == 20
+    assert sum(budget.allows_report(200.0) for _ in range(3000)) == retransmission.MAXIMUM_REPORTS_PER_SECOND
+
+
+@pytest.mark.parametrize("mask", [0, 1, 0x8000, 0xA5A5, 0xFFFF])
+def test_masks_of_a_nack(mask: int) -> None:
+    data = struct.pack("!BBHIIHH", 0x81, 205, 3, 1, 2, 0xFFF8, mask)
+    (nack,) = parse_compound(data)
+    assert isinstance(nack, GenericNack)
+    later = [bit for bit in range(16) if mask >> bit & 1]
+    assert nack.lost == (0xFFF8, *((0xFFF9 + bit) & 0xFFFF for bit in later))
+
+
+def test_a_nack_of_more_than_anybody_keeps_is_cut() -> None:
+    control = struct.pack("!HH", 1, 0xFFFF) * 300
+    (nack,) = parse_compound(struct.pack("!BBHII", 0x81, 205, 302, 1, 2) + control)
+    assert isinstance(nack, GenericNack)
+    assert MAXIMUM_LOST <= len(nack.lost) <= MAXIMUM_LOST + 16
 
 
 def decode(control: bytes) -> tuple[int, int, list[float | None]]:

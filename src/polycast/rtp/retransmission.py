@@ -18,6 +18,10 @@ RESEND_INTERVAL: Final = 0.02
 """Seconds in which the same packet is not resent to the same reader: it is still in transit."""
 
 
+MAXIMUM_REPORTS_PER_SECOND: Final = 500
+"""RTCP packets of one reader that are read per second; those of browsers are some ten, with many losses a hundred."""
+
+
 class PacketHistory:
     """Finds packets by their sequence number."""
 
@@ -39,15 +43,32 @@ class PacketHistory:
 
 
 class ResendBudget:
-    """Decides which of the requested packets are sent again."""
+    """Decides which RTCP packets of a reader are read, and which of the packets that it requests are sent again."""
 
-    __slots__ = ("_credit", "_credited", "_sent")
+    __slots__ = ("_credit", "_credited", "_report_credit", "_reported", "_sent")
 
     def __init__(self, now: float) -> None:
         self._credit = float(MAXIMUM_RESENDS_PER_SECOND)
         self._credited = now
+        self._report_credit = float(MAXIMUM_REPORTS_PER_SECOND)
+        self._reported = now
         self._sent: dict[int, float] = {}
         """When packets were last resent, by sequence number."""
+
+    def allows_report(self, now: float) -> bool:
+        """Return whether to read an RTCP packet, and record it."""
+        earned = (now - self._reported) * MAXIMUM_REPORTS_PER_SECOND
+        self._report_credit = min(MAXIMUM_REPORTS_PER_SECOND, self._report_credit + earned)
+        self._reported = now
+        if self._report_credit < 1:
+            return False
+        self._report_credit -= 1
+        return True
+
+    @property
+    def is_used_up(self) -> bool:
+        """Whether nothing was allowed any more when `allows` was last asked."""
+        return self._credit < 1
 
     def allows(self, sequence: int, now: float) -> bool:
         """Return whether to resend a packet, and record it."""

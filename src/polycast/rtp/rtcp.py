@@ -25,6 +25,8 @@ FIR_FORMAT = 4
 
 MAXIMUM_COMPOUND_SIZE = 65_535
 """Bytes of a compound packet: the maximum of an interleaved frame or a UDP datagram."""
+MAXIMUM_LOST = 1024
+"""Sequence numbers of one NACK that are read, and up to 16 more: nobody keeps more packets to send them again."""
 MAXIMUM_PACKETS_PER_COMPOUND = 64
 """Packets in one compound packet. Real ones have two or three; the bound keeps a datagram of empty ones cheap."""
 
@@ -274,8 +276,13 @@ def _parse_feedback(packet_type: int, count: int, body: bytes) -> RtcpPacket:
     if packet_type == TRANSPORT_FEEDBACK and count == NACK_FORMAT and len(control) % 4 == 0:
         lost: list[int] = []
         for first, mask in struct.iter_unpack("!HH", control):
+            if len(lost) >= MAXIMUM_LOST:
+                break
             lost.append(first)
-            lost.extend((first + 1 + bit) & 0xFFFF for bit in range(16) if mask >> bit & 1)
+            while mask:
+                lowest = mask & -mask
+                lost.append((first + lowest.bit_length()) & 0xFFFF)
+                mask ^= lowest
         return GenericNack(sender, media, tuple(lost))
     return TransportFeedback(packet_type, count, sender, media, control)
 

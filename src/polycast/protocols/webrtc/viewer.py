@@ -216,6 +216,8 @@ class Viewer(FrameReader):
 
     def receive_rtcp(self, data: bytes, now: float) -> None:
         """Take a compound RTCP packet of the viewer."""
+        if not self._budget.allows_report(now):
+            return
         try:
             packets = parse_compound(data)
         except RemoteProtocolError:
@@ -253,7 +255,11 @@ class Viewer(FrameReader):
             return
         for sequence in nack.lost[:MAXIMUM_NACKS]:
             packet = track.outgoing.history.find(sequence)
-            if packet is None or not self._budget.allows(sequence, now):
+            if packet is None:
+                continue
+            if not self._budget.allows(sequence, now):
+                if self._budget.is_used_up:
+                    break
                 continue
             retransmission = track.format.retransmission
             outgoing = track.outgoing
