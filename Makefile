@@ -17,7 +17,7 @@ SYSTEM_PACKAGES := ffmpeg tshark gstreamer1.0-tools gstreamer1.0-plugins-base gs
 	gstreamer1.0-plugins-base-apps $(if $(shell command -v go),,golang-go)
 
 .DEFAULT_GOAL := help
-.PHONY: help run check test lint format documents bench fuzz executable deb home-assistant site docker-lint clean
+.PHONY: help run check test lint format documents bench fuzz executable deb home-assistant site docker-lint tools clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -74,8 +74,7 @@ executable: $(VENV)/.executable ## build dist/polycast, a single executable with
 	@POLYCAST_EXECUTABLE=dist/polycast $(PYTHON) -m pytest -q tests/packaging/test_executable.py
 	@ls -l dist/polycast
 
-deb: $(VENV)/.test ## build dist/polycast_*.deb for this Debian or Ubuntu, and install it into a folder to try it
-	$(call install_packages,binutils,exit 0)
+deb: $(VENV)/.test $(VENV)/.binutils ## build dist/polycast_*.deb for this Debian or Ubuntu, and install it into a folder to try it
 	@rm -f dist/polycast_*.deb
 	@PATH="$(CURDIR)/$(VENV)/bin:$$PATH" $(PYTHON) packaging/deb.py --python /usr/bin/python3
 	@POLYCAST_DEB="$$(ls dist/polycast_*.deb)" $(PYTHON) -m pytest -q tests/packaging/test_deb.py
@@ -97,6 +96,8 @@ docker-lint: $(VENV)/.test ## check the Dockerfiles and the compose example, and
 	$(call install_packages,python3 python3-pip binutils busybox ca-certificates media-types netbase tzdata,exit 0)
 	@if command -v hadolint >/dev/null; then hadolint Dockerfile docs/docker/ffmpeg.Dockerfile; fi
 	@POLYCAST_DOCKER_STEPS=yes $(PYTHON) -m pytest -q tests/packaging/test_docker.py
+
+tools: $(addprefix $(VENV)/.,test system-packages executable binutils site) ## install what all the other targets need
 
 clean: ## remove the virtual environment and all caches
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist
@@ -162,6 +163,11 @@ export missing_python_library
 $(VENV)/.executable: $(VENV)/.test
 	$(call install_packages,$(shell $(PYTHON) -c "$$missing_python_library"),exit 1)
 	$(PYTHON) -m pip install -q 'pyinstaller>=6.10'
+	@touch $@
+
+# The package is smaller where there is a program that strips libraries.
+$(VENV)/.binutils: | $(VENV)/bin/python
+	$(call install_packages,binutils,exit 0)
 	@touch $@
 
 # Without these programs the interoperability tests are skipped.
