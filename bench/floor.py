@@ -18,7 +18,7 @@ from bench.media import RTP_HEADER_SIZE, Frame, SyntheticStream
 from bench.rtmp_media import SERVER_CHUNK_SIZE, RtmpFrame, RtmpSample, RtmpStream
 from bench.samples import DatagramSample, InterleavedSample, SampleResult
 from bench.server import HOST, bind_udp_pairs
-from bench.sink import Reader, datagram_reader, enlarge_receive_buffer, run_sink
+from bench.sink import Acknowledger, Reader, datagram_reader, enlarge_receive_buffer, run_sink
 from polycast.net.datagram_batches import DatagramBatches
 
 _TAG_SIZE = 16  # bytes that AES-GCM adds to a packet (RFC 7714)
@@ -160,23 +160,18 @@ def read_udp(connection: Connection, reader_count: int) -> None:
     run_sink(connection, [datagram_reader(media) for media, _control in bind_udp_pairs(reader_count)])
 
 
-class Acknowledger:
-    """Acknowledges what has come, with a datagram as long as one of SRT."""
+class BareAcknowledger(Acknowledger):
+    """Acknowledges with a datagram as long as one of SRT."""
 
     def __init__(self, media: socket.socket) -> None:
+        super().__init__()
         self._send = media.send
-        self._is_due = False
 
-    def take(self, datagram: bytearray) -> bool:
-        if not datagram[0]:
-            return False
-        self._is_due = True
-        return True
+    def accept(self, datagram: bytearray) -> bool:
+        return datagram[0] != 0
 
-    def send(self) -> None:
-        if self._is_due:
-            self._is_due = False
-            self._send(_ACKNOWLEDGEMENT)
+    def acknowledge(self, now: float) -> None:
+        self._send(_ACKNOWLEDGEMENT)
 
 
 def read_acknowledging(connection: Connection, port: int, reader_count: int) -> None:
@@ -185,7 +180,7 @@ def read_acknowledging(connection: Connection, port: int, reader_count: int) -> 
     for media, _control in bind_udp_pairs(reader_count):
         media.connect((HOST, port))
         reader = datagram_reader(media)
-        reader.acknowledger = Acknowledger(media)
+        reader.acknowledger = BareAcknowledger(media)
         readers.append(reader)
     run_sink(connection, readers)
 
@@ -196,7 +191,7 @@ def read_acknowledging_blindly(connection: Connection, port: int, reader_count: 
     for media, _control in bind_udp_pairs(reader_count):
         media.connect((HOST, port))
         enlarge_receive_buffer(media)
-        readers.append(Reader(media, None, acknowledger=Acknowledger(media)))
+        readers.append(Reader(media, None, acknowledger=BareAcknowledger(media)))
     run_sink(connection, readers)
 
 

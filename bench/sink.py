@@ -5,11 +5,14 @@ Sampled readers, spread evenly, parse everything; their arrival times are the ke
 does not count as delay.
 """
 
+import contextlib
 import math
+import random
 import select
 import socket
 import struct
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
@@ -28,6 +31,7 @@ KEEPALIVE_INTERVAL = 20.0  # seconds
 ACKNOWLEDGEMENT_INTERVAL = (
     0.01  # seconds between two acknowledgements of a reader (draft-sharabayko-srt-01 section 3.2.4)
 )
+ACKNOWLEDGEMENT_CHECKS = 0.005  # seconds between two looks at readers that receive nothing
 BUFFER_SIZE = 1 << 20
 DATAGRAM_RECEIVE_SIZE = 16  # bytes copied of a datagram that is only counted
 RECEIVE_BUFFER = 4 << 20  # bytes of SO_RCVBUF of a UDP reader: several key frames
@@ -42,14 +46,38 @@ class Sample(Protocol):
     def feed(self, data: memoryview, arrival_ns: int) -> None: ...
 
 
-class Acknowledger(Protocol):
-    """Answers of a reader to a sender that waits for them."""
+class Acknowledger(ABC):
+    """Answers of a reader to a sender that waits for them, at the times of libsrt: when it has received a packet, or
+    has nothing to do, it looks whether 10 ms have passed since the last time that they had."""
 
-    def take(self, datagram: bytearray) -> bool:
+    def __init__(self) -> None:
+        self._is_due = False
+        self._next = time.monotonic() + random.random() * ACKNOWLEDGEMENT_INTERVAL
+
+    @abstractmethod
+    def accept(self, datagram: bytearray) -> bool:
         """Take the start of a received datagram; return whether it carries media. Others are not counted."""
 
-    def send(self) -> None:
-        """Called in short intervals."""
+    @abstractmethod
+    def acknowledge(self, now: float) -> None:
+        """Acknowledge what was received."""
+
+    def take(self, datagram: bytearray) -> bool:
+        """Take a datagram, and acknowledge if it is time."""
+        if not self.accept(datagram):
+            return False
+        self._is_due = True
+        self.check(time.monotonic())
+        return True
+
+    def check(self, now: float) -> None:
+        """Acknowledge if it is time and something was received."""
+        if now < self._next:
+            return
+        self._next = now + ACKNOWLEDGEMENT_INTERVAL
+        if self._is_due:
+            self._is_due = False
+            self.acknowledge(now)
 
 
 _SO_MEMINFO = 55
@@ -71,11 +99,11 @@ class Reader:
     acknowledger: Acknowledger | None = None
 
     def receive_media(self, buffer: bytearray, size: int, flags: int) -> int:
-        """`recv_into` of a reader that acknowledges; raises BlockingIOError for a datagram that is not counted."""
-        received = self.media.recv_into(buffer, size, flags)
-        if self.acknowledger is not None and not self.acknowledger.take(buffer):
-            raise BlockingIOError
-        return received
+        """`recv_into` of a reader that acknowledges: of the next datagram that is counted."""
+        while True:
+            received = self.media.recv_into(buffer, size, flags)
+            if self.acknowledger is None or self.acknowledger.take(buffer):
+                return received
 
     @property
     def is_datagram(self) -> bool:
@@ -97,6 +125,7 @@ class Sink:
         self._buffer = bytearray(BUFFER_SIZE)
         self._view = memoryview(self._buffer)
         self._command_waits = False
+        self._acknowledges = readers[0].acknowledger is not None
         # Datagrams that wait make the kernel take fresh memory, which would double what sending costs: no rest for UDP.
         self._rest = 0.0 if readers[0].is_datagram else STREAM_REST
         self._epoll = select.epoll()
@@ -131,7 +160,7 @@ class Sink:
         drain_deadline = 0.0
         last_read = time.monotonic()
         while True:
-            if self._read_once(ACKNOWLEDGEMENT_INTERVAL if acknowledgers else QUIET):
+            if self._read_once(ACKNOWLEDGEMENT_CHECKS if acknowledgers else QUIET):
                 last_read = time.monotonic()
             quiet = time.monotonic() - last_read >= QUIET
             if self._command_waits:
@@ -145,10 +174,11 @@ class Sink:
             if finish is not None and (quiet or time.monotonic() > drain_deadline):
                 self._connection.send(self._results(finish["from_ns"], finish["to_ns"]))
                 return
-            if time.monotonic() > next_acknowledgement:
-                next_acknowledgement = time.monotonic() + ACKNOWLEDGEMENT_INTERVAL
+            now = time.monotonic()
+            if now >= next_acknowledgement:
+                next_acknowledgement = now + ACKNOWLEDGEMENT_CHECKS
                 for acknowledger in acknowledgers:
-                    acknowledger.send()
+                    acknowledger.check(now)
             if time.monotonic() > next_keepalive:
                 next_keepalive += KEEPALIVE_INTERVAL
                 for reader in self._readers:
@@ -166,6 +196,9 @@ class Sink:
         command_descriptor = self._connection.fileno()
         events = self._epoll.poll(timeout)
         for descriptor, _mask in events:
+            if self._acknowledges and descriptor != command_descriptor:
+                self._drain(descriptor)
+                continue
             receive = receivers[descriptor]
             try:
                 if receive is not None:
@@ -188,12 +221,26 @@ class Sink:
             time.sleep(self._rest)
         return bool(events)
 
+    def _drain(self, descriptor: int) -> None:
+        """Read all that a reader which acknowledges has received. If it read in turn with others, a frame would take as
+        long as those of all readers, so it would be acknowledged several times."""
+        receive = self._receive[descriptor]
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                if receive is not None:
+                    received = receive(self._buffer, DATAGRAM_RECEIVE_SIZE, socket.MSG_TRUNC)
+                else:
+                    received = self._read_sample(descriptor)
+                self._byte_counts[descriptor] += received
+                self._receive_counts[descriptor] += 1
+
     def _read_sample(self, descriptor: int) -> int:
         reader, sample = self._sampled[descriptor]
-        received, ancillary, _flags, _address = reader.media.recvmsg_into([self._buffer], 128)
+        while True:
+            received, ancillary, _flags, _address = reader.media.recvmsg_into([self._buffer], 128)
+            if reader.acknowledger is None or reader.acknowledger.take(self._buffer):
+                break
         now = time.monotonic_ns()
-        if reader.acknowledger is not None and not reader.acknowledger.take(self._buffer):
-            raise BlockingIOError
         sample.feed(self._view[:received], arrival_time(ancillary, now))
         return received
 

@@ -13,7 +13,7 @@ from multiprocessing.connection import Connection as Pipe
 
 from bench.feed import run_feed
 from bench.server import HOST
-from bench.sink import Reader, enlarge_receive_buffer, run_sink
+from bench.sink import Acknowledger, Reader, enlarge_receive_buffer, run_sink
 from bench.srt_media import TransportFrame, TransportSample, TransportStream
 from polycast.wire.srt.caller import Caller, CallerOptions
 from polycast.wire.srt.connection import Connection
@@ -74,36 +74,29 @@ class Publisher:
             self._socket.send(packet)
 
 
-class Acknowledger:
+class SrtAcknowledger(Acknowledger):
     """Tells the server what a reader has received."""
 
     def __init__(self, media: socket.socket, connection: Connection) -> None:
+        super().__init__()
         self._send = media.send
         self._connection = connection
         self._position = 0
-        self._is_due = False
         self._number = 0
 
-    def take(self, datagram: bytearray) -> bool:
-        """Take a received datagram; return whether it carries media. What is sent again is not counted: all that
-        arrives is acknowledged, so it has been there before."""
+    def accept(self, datagram: bytearray) -> bool:
+        """Do not count what is sent again: all that arrives is acknowledged, so it has been there before."""
         if datagram[0] & _CONTROL or datagram[4] & _RETRANSMITTED:
             return False
         self._position = int.from_bytes(datagram[:4], "big")
-        self._is_due = True
         return True
 
-    def send(self) -> None:
-        """Acknowledge, if something has come since the last time."""
-        if not self._is_due:
-            return
-        self._is_due = False
+    def acknowledge(self, now: float) -> None:
         self._number += 1
         position = self._position + 1 & SEQUENCE_MASK
         body = _ACKNOWLEDGEMENT.pack(position, _ROUND_TRIP, _ROUND_TRIP // 2, _ROOM, 0, 0, 0)
-        timestamp = self._connection.timestamp(time.monotonic())
         peer = self._connection.parameters.peer_id
-        self._send(build_control(ControlType.ACK, self._number, timestamp, peer, body))
+        self._send(build_control(ControlType.ACK, self._number, self._connection.timestamp(now), peer, body))
 
 
 def publish(connection: Pipe, port: int, stream_count: int) -> None:
@@ -166,7 +159,7 @@ def _reader(port: int, path: str, keys: SessionKeys | None) -> Reader:
             break
     enlarge_receive_buffer(media)
     sample = partial(TransportSample, connection.parameters.keys)
-    return Reader(media, sample, acknowledger=Acknowledger(media, connection))
+    return Reader(media, sample, acknowledger=SrtAcknowledger(media, connection))
 
 
 def _connect(port: int, stream_id: str, keys: SessionKeys | None) -> tuple[socket.socket, Connection]:

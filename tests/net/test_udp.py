@@ -360,5 +360,5 @@ async def test_remembered_addresses_are_limited(monkeypatch: pytest.MonkeyPatch)
                 sender.sendto(b"x", ("127.0.0.1", receiver.socket.port))
                 await receiver.get(number + 1)
                 assert receiver.received[-1][1] == sender.getsockname()
-            assert len(addresses._decoded) <= 3
-            assert len(addresses._encoded) <= 3
+            assert len(addresses.decoded) <= 3
+            assert len(addresses.encoded) <= 3

@@ -84,7 +84,7 @@ class DatagramBatches:
     def receive(self, descriptor: int) -> list[Received]:
         """Return what a socket has received, up to `RECEIVED_MESSAGES`: if these are fewer, there was no more. Raises
         OSError; BlockingIOError if there is nothing."""
-        messages, decode = self._incoming, self._addresses.decode
+        messages, addresses = self._incoming, self._addresses
         count = self._receive(descriptor, messages.pointer, RECEIVED_MESSAGES, socket.MSG_DONTWAIT, None)
         if count < 0:
             raise _error()
@@ -93,28 +93,29 @@ class DatagramBatches:
         messages.headers[:size] = messages.initial[:size]
         names, data = bytes(messages.names[: count * _ADDRESS_SIZE]), messages.data
         received: list[Received] = []
-        name = start = 0
+        known = addresses.decoded.get
+        at = start = 0
         for name_size, control_size, size in sizes:
-            segment_size = messages.segment_size(len(received)) if control_size else 0
-            address = decode(names[name : name + name_size])
+            name = names[at : at + name_size]
+            address = known(name) or addresses.decode(name)
+            segment_size = messages.segment_size(len(received)) if control_size else size
             received.append((bytes(data[start : start + size]), segment_size or size, address))
-            name += _ADDRESS_SIZE
+            at += _ADDRESS_SIZE
             start += _MAXIMUM_READ
         return received
 
     def send(self, descriptor: int, datagrams: Sequence[tuple[bytes, Address]]) -> int:
         """Send up to `SENT_MESSAGES` datagrams of up to `SMALL_SIZE` bytes; return how many the system took. Raises
         OSError if that is not even the first one, or if an address is not valid."""
-        messages, encode = self._outgoing, self._addresses.encode
-        names, contents, vectors = messages.names, messages.data, messages.vectors
-        name = start = 0
-        size_at = _SIZE.size
-        for data, address in datagrams:
-            names[name : name + _ADDRESS_SIZE] = encode(address)
-            contents[start : start + len(data)] = data
+        messages, addresses = self._outgoing, self._addresses
+        known = addresses.encoded.get
+        names = b"".join([known(address) or addresses.encode(address) for _, address in datagrams])
+        contents = b"".join([data.ljust(SMALL_SIZE) for data, _ in datagrams])
+        messages.names[: len(names)] = names
+        messages.data[: len(contents)] = contents
+        vectors, size_at = messages.vectors, _SIZE.size
+        for data, _ in datagrams:
             _SIZE.pack_into(vectors, size_at, len(data))
-            name += _ADDRESS_SIZE
-            start += SMALL_SIZE
             size_at += _VECTOR.size
         sent: int = self._send(descriptor, messages.pointer, len(datagrams), socket.MSG_DONTWAIT)
         if sent < 0:
@@ -175,31 +176,30 @@ def _allocate(size: int) -> tuple[memoryview, int]:
 
 
 class _Addresses:
-    """Addresses of peers in Python's form and in that of the kernel."""
+    """Addresses of peers in Python's form and in that of the kernel, as far as they are remembered."""
 
     def __init__(self) -> None:
-        self._decoded: dict[bytes, Address] = {}
-        self._encoded: dict[Address, bytes] = {}
+        self.decoded: dict[bytes, Address] = {}
+        self.encoded: dict[Address, bytes] = {}
+        """In `_ADDRESS_SIZE` bytes each."""
 
     def decode(self, name: bytes) -> Address:
-        """Return the address that the kernel has written."""
-        return self._decoded.get(name) or self._remember(_decode(name), name)
+        """Return an address that the kernel has written, and remember it."""
+        address = _decode(name)
+        self._remember(address, name)
+        return address
 
     def encode(self, address: Address) -> bytes:
-        """Return an address as the kernel reads it, in `_ADDRESS_SIZE` bytes. Raises OSError if it is not valid."""
-        name = self._encoded.get(address)
-        if name is None:
-            self._remember(address, _encode(address))
-            name = self._encoded[address]
-        return name
+        """Return an address as the kernel reads it, and remember it. Raises OSError if it is not valid."""
+        self._remember(address, _encode(address))
+        return self.encoded[address]
 
-    def _remember(self, address: Address, name: bytes) -> Address:
-        if max(len(self._decoded), len(self._encoded)) >= _KNOWN_ADDRESSES:
-            self._decoded.clear()
-            self._encoded.clear()
-        self._decoded[name] = address
-        self._encoded[address] = name.ljust(_ADDRESS_SIZE, b"\0")
-        return address
+    def _remember(self, address: Address, name: bytes) -> None:
+        if max(len(self.decoded), len(self.encoded)) >= _KNOWN_ADDRESSES:
+            self.decoded.clear()
+            self.encoded.clear()
+        self.decoded[name] = address
+        self.encoded[address] = name.ljust(_ADDRESS_SIZE, b"\0")
 
 
 def _decode(name: bytes) -> Address:

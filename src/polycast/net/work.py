@@ -56,7 +56,9 @@ class Share:
 
     def use(self, seconds: float, now: float) -> None:
         """Count the time that it has used just now."""
-        self._used_until = max(self._used_until, now) + min(seconds, LONGEST_SECONDS) / (SHARE * self.weight)
+        if self._used_until < now:
+            self._used_until = now
+        self._used_until += min(seconds, LONGEST_SECONDS) / (SHARE * self.weight)
 
     def is_used_up(self, now: float, lead: float) -> bool:
         """Whether it is to be served only by the queue; ``lead`` is that of the queue."""

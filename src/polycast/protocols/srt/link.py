@@ -29,6 +29,20 @@ class Link:
     ``on_received`` gets what is due, ``on_closed`` is called once, with the reason.
     """
 
+    __slots__ = (
+        "_backlog",
+        "_is_ended",
+        "_on_closed",
+        "_on_received",
+        "_queue",
+        "_socket",
+        "_timers",
+        "address",
+        "engine",
+        "scheduled",
+        "share",
+    )
+
     def __init__(
         self,
         engine: Connection,
@@ -66,11 +80,13 @@ class Link:
             backlog.append(data)
             self._queue.add(self)
         else:
+            engine, address = self.engine, self.address
             try:
-                if self.engine.receive_data(data, now):
+                if engine.receive_data(data, now):
                     self._timers.touch(self)
                 else:
-                    self._flush()
+                    for packet in engine.data_to_send():
+                        self._socket.send_soon(packet, address)
             except Exception:
                 self._timers.on_error(self)
             share.use(monotonic() - now, now)
@@ -208,9 +224,19 @@ class Timers:
                 link.scheduled = math.inf
                 expired.append(link)
         for link in expired:  # those that have more to do at once get another turn
-            self.settle_one(link, now)
+            self._expire(link, now)
         if heap and self._timer is None:
             self._start()
+
+    def _expire(self, link: Link, now: float) -> None:
+        try:
+            due = link.engine.next_timeout()
+            if due > now:  # what it waited for has happened
+                self.schedule(link, due)
+            else:
+                link.settle(now)
+        except Exception:
+            self.on_error(link)
 
     def settle_one(self, link: Link, now: float) -> None:
         """Let a connection do what is due."""

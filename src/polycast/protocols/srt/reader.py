@@ -68,14 +68,11 @@ class TransportReader(FrameReader):
         """Whether it has started, which it does at the first key frame."""
 
     def deliver_frames(self, batch: FrameBatch) -> None:
-        form = self._shared.form(batch)
-        now = self._clock()
-        if self.flowing:
-            self._link.send(form.before, now)
-        elif not form.rest:
-            return
-        self.flowing = True
-        self._link.send(form.rest, now)
+        before, rest = self._shared.form(batch)
+        datagrams = before + rest if self.flowing else rest
+        if datagrams:
+            self.flowing = True
+            self._link.send(datagrams, self._clock())
 
     def close_reader(self, reason: str) -> None:
         self._close(reason)

@@ -131,9 +131,9 @@ class SrtServer(Host):
         if not destination:
             self._handshakes.add(packet, address)
             return
-        link = self._clients.link(destination)
-        if link is not None and link.address == address:
-            link.receive(packet, self.now())
+        link = self._clients.links.get(destination)
+        if link is not None and (link.address is address or link.address == address):
+            link.receive(packet, time.monotonic())
 
     def _on_handshake(self, packet: bytes, address: Address) -> None:
         host, port = plain_host(str(address[0])), int(address[1])
@@ -266,7 +266,7 @@ class _Clients:
         self._gone: asyncio.Event | None = None
         """Set when the last client has gone; exists while the server stops."""
         self._by_caller: dict[_Caller, Connection] = {}
-        self._links: dict[int, Link] = {}
+        self.links: dict[int, Link] = {}
         """By our socket id."""
 
     def all(self) -> list[Connection]:
@@ -284,10 +284,6 @@ class _Clients:
         """Return the client with an address and a socket id of its own."""
         return self._by_caller.get(caller)
 
-    def link(self, own_id: int) -> Link | None:
-        """Return the connection with a socket id of ours."""
-        return self._links.get(own_id)
-
     def new_id(self) -> int:
         """Return a socket id that is not in use."""
         while True:
@@ -295,7 +291,7 @@ class _Clients:
             if self._workers is not None:
                 # By this remainder, the system chooses the worker that gets the datagrams of the connection.
                 own_id += self._workers.index - own_id % self._workers.count
-            if own_id > 0 and own_id not in self._links:
+            if own_id > 0 and own_id not in self.links:
                 return own_id
 
     def add(self, client: Connection) -> None:
@@ -304,13 +300,13 @@ class _Clients:
 
     def accept(self, client: Connection, link: Link) -> None:
         """A client was accepted."""
-        self._links[link.engine.parameters.own_id] = link
+        self.links[link.engine.parameters.own_id] = link
 
     def remove(self, client: Connection) -> bool:
         """Remove a client; return whether it was there."""
         link = client.media.link
         if link is not None:
-            self._links.pop(link.engine.parameters.own_id, None)
+            self.links.pop(link.engine.parameters.own_id, None)
         was_there = self._by_caller.pop((client.address, client.request.socket_id), None) is not None
         if not self._by_caller and self._gone is not None:
             self._gone.set()

@@ -21,6 +21,7 @@ _MAXIMUM_UNCONFIRMED: Final = 128
 _FULL: Final = Struct("!IIIIIII")
 _REPORT: Final = Struct("!IIIIxxxxI")
 """What a sender reads of it."""
+_REPORT_SIZE: Final = _REPORT.size
 _SMALL_SIZE: Final = 16
 """Bytes up to the room in the receiver's buffer."""
 
@@ -36,12 +37,12 @@ tuple, since there are thousands a second."""
 def parse_acknowledgement(packet: bytes) -> Report | None:
     """Return the content of an ACK packet, None if it is invalid."""
     size = len(packet) - HEADER_SIZE
-    if size < _REPORT.size:
+    if size < _REPORT_SIZE:
         if size < WORD.size:
             return None
         if size < _SMALL_SIZE:
             return WORD.unpack_from(packet, HEADER_SIZE)[0], 0, 0, LIGHT, 0
-        packet = packet.ljust(HEADER_SIZE + _REPORT.size, b"\0")
+        packet = packet.ljust(HEADER_SIZE + _REPORT_SIZE, b"\0")
     return _REPORT.unpack_from(packet, HEADER_SIZE)
 
 

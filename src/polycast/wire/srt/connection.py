@@ -120,6 +120,8 @@ class Parameters:
 class Measured:
     """What is measured of a connection."""
 
+    __slots__ = ("link_capacity", "round_trip", "send_rate")
+
     def __init__(self, now: float) -> None:
         self.round_trip = RoundTrip()
         self.send_rate = PacketRate(now)
@@ -244,7 +246,8 @@ class Connection:
     def _on_ack(self, number: int, data: bytes, now: float) -> bool:
         """Return whether there is more to do than to answer."""
         report, sender = parse_acknowledgement(data), self.sender
-        if report is None or not sender.acknowledge(report[0], now):
+        left = sender.acknowledge(report[0], now) if report is not None else -1
+        if report is None or left < 0:
             self.arrived.invalid_packets += 1
             return False
         self.sent.acks += 1
@@ -253,15 +256,14 @@ class Connection:
             parameters, measured = self.parameters, self.measured
             window = parameters.window
             sender.window = window if room >= window else max(_SMALLEST_WINDOW, room)
-            measured.round_trip.report(round_trip * 1e-6, variation * 1e-6)
+            measured.round_trip.report(round_trip, variation)
             measured.link_capacity = link_capacity
             timestamp = int((now - parameters.started_at) * 1e6) & TIME_MASK
             self._output.append(_ANSWER.pack(_ACKACK, number, timestamp, parameters.peer_id, 0))
             self._times.spoken = now
-        if sender.waiting:
+        if left and sender.waiting:
             self._times.due = None
-            return True
-        return sender.flight > 0 or self.state is not State.OPEN
+        return left > 0 or self.state is not State.OPEN
 
     def _on_nak(self, ranges: Sequence[Range], now: float) -> None:
         output, dropped = self.sender.retransmit(ranges, now)
@@ -292,12 +294,15 @@ class Connection:
         the rest goes out later if it cannot be sent now."""
         if self.state is not State.OPEN:
             return []
-        keys = self.parameters.keys
-        encryption = keys.encryption if keys is not None else None
-        output = self.sender.send(datagrams, self.timestamp(now), encryption, now)
-        if keys is not None:
+        parameters, sender = self.parameters, self.sender
+        keys = parameters.keys
+        timestamp = int((now - parameters.started_at) * 1e6)
+        if keys is None:
+            output = sender.send(datagrams, timestamp, None, now)
+        else:
+            output = sender.send(datagrams, timestamp, keys.encryption, now)
             self._count_encrypted(datagrams.count, now)
-        if self.sender.waiting:
+        if sender.waiting:
             self._times.due = None
         self._times.on_media(now)
         return output
@@ -350,8 +355,8 @@ class Connection:
         due = self._times.due
         if due is None:
             due = self._times.due = self._next_event()
-        sender = self.sender
-        return min(due, sender.next_probe()) if sender.flight else due
+        probe = self.sender.next_probe()
+        return min(due, probe)
 
     def _next_event(self) -> float:
         times, keys = self._times, self.parameters.keys

@@ -74,8 +74,7 @@ class Datagrams:
         ``word`` is the second one of the first header: flags, and the number of the message. This number and
         ``sequence`` grow by one with each datagram; neither may wrap before the last one.
         """
-        self._plain.write_headers(_headers(self.count, sequence, word, timestamp, destination))
-        return self._plain.data
+        return self._plain.write_headers(sequence, word, timestamp, destination)
 
     def encrypt(self, sequence: int, word: int, timestamp: int, destination: int, encryption: Encryption) -> memoryview:
         """Do the same with encrypted payloads. The datagrams are larger by the size of the tags."""
@@ -83,9 +82,9 @@ class Datagrams:
         if found is None:
             found = self._encrypted[encryption.tag_size] = self._make_places(encryption.tag_size)
         buffer, places = found
-        buffer.write_headers(_headers(self.count, sequence, word, timestamp, destination))
+        data = buffer.write_headers(sequence, word, timestamp, destination)
         encryption.encrypt_to(sequence, places)
-        return buffer.data
+        return data
 
     def _make_places(self, tag_size: int) -> tuple[_Buffer, tuple[Place, ...]]:
         size = self.segment_size + tag_size
@@ -102,28 +101,27 @@ class Datagrams:
 class _Buffer:
     """The bytes of some datagrams, and where the words of their headers are."""
 
-    __slots__ = ("_words", "data")
+    __slots__ = ("_ones", "_size", "_steps", "_words", "data")
 
     def __init__(self, size: int, segment_size: int) -> None:
         self.data = memoryview(bytearray(size))
         words, step = self.data.cast("I"), segment_size // _WORD_SIZE
         self._words = words[0::step], words[1::step], words[2::step], words[3::step]
+        count = -(-size // segment_size)
+        self._size = HEADER_SIZE * count
+        self._ones, self._steps = _digits(count)
 
-    def write_headers(self, headers: memoryview) -> None:
-        """Write headers, given as consecutive words."""
-        first, second, third, fourth = self._words
-        first[:] = headers[0::4]
-        second[:] = headers[1::4]
-        third[:] = headers[2::4]
-        fourth[:] = headers[3::4]
-
-
-def _headers(count: int, sequence: int, word: int, timestamp: int, destination: int) -> memoryview:
-    """Return headers as words in network byte order. They are computed at once, as the digits of one large number:
-    that takes a third of the time that each word alone would take."""
-    ones, steps = _digits(count)
-    first = sequence << 96 | word << 64 | (timestamp & TIME_MASK) << 32 | destination
-    return memoryview((first * ones + steps).to_bytes(HEADER_SIZE * count, "big")).cast("I")
+    def write_headers(self, sequence: int, word: int, timestamp: int, destination: int) -> memoryview:
+        """Write the headers, in network byte order, and return the datagrams. The headers are computed at once, as the
+        digits of one large number: that takes a third of the time that each word alone would take."""
+        first = sequence << 96 | word << 64 | (timestamp & TIME_MASK) << 32 | destination
+        headers = memoryview((first * self._ones + self._steps).to_bytes(self._size, "big")).cast("I")
+        words = self._words
+        words[0][:] = headers[0::4]
+        words[1][:] = headers[1::4]
+        words[2][:] = headers[2::4]
+        words[3][:] = headers[3::4]
+        return self.data
 
 
 @lru_cache(MAXIMUM_COUNT)

@@ -7,6 +7,7 @@ from typing import Final
 _INITIAL: Final = 0.1
 _MAXIMUM: Final = 60.0
 """Seconds; longer ones are errors of a peer."""
+_MAXIMUM_REPORT: Final = int(_MAXIMUM * 1e6)
 
 
 class RoundTrip:
@@ -31,13 +32,12 @@ class RoundTrip:
         self.variation += (abs(seconds - self.time) - self.variation) / 4
         self.time += (seconds - self.time) / 8
 
-    def report(self, seconds: float, variation: float) -> None:
-        """Take what the peer has measured, in seconds (not negative). The own measurements, if there are any, are
-        preferred."""
+    def report(self, time: int, variation: int) -> None:
+        """Take what the peer has measured, in microseconds. The own measurements, if there are any, are preferred."""
         if not self._is_own:
             self.is_known = True
-            self.time = min(seconds, _MAXIMUM)
-            self.variation = min(variation, _MAXIMUM)
+            self.time = time * 1e-6 if time < _MAXIMUM_REPORT else _MAXIMUM
+            self.variation = variation * 1e-6 if variation < _MAXIMUM_REPORT else _MAXIMUM
 
     @property
     def timeout(self) -> float:

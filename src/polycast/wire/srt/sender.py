@@ -80,6 +80,19 @@ class _Waiting(NamedTuple):
 class Sender:
     """Sequence numbers are integers that do not wrap; timestamps are microseconds since the start."""
 
+    __slots__ = (
+        "_counters",
+        "_initial",
+        "_peer_id",
+        "_queue",
+        "_repeats",
+        "_round_trip",
+        "drop_time",
+        "next",
+        "pace",
+        "window",
+    )
+
     def __init__(
         self,
         initial: int,
@@ -144,10 +157,12 @@ class Sender:
         if pace.is_limited or queue.waiting or first + count - queue.first > self.window:
             queue.waiting.extend(_Waiting(datagrams, index, timestamp) for index in range(count))
             return self.send_waiting(encryption, now)
-        self._note(first, datagrams, timestamp, encryption, now)
+        if first == queue.first:
+            self._repeats.restart_probes(now)
+        queue.sent.append(_Sent(first, first, datagrams, timestamp, encryption))
         self.next = first + count
         self._counters.count_unique(count, datagrams.size)
-        number, word = first & SEQUENCE_MASK, WHOLE_MESSAGE | self._message(first)
+        number, word = first & SEQUENCE_MASK, WHOLE_MESSAGE | (first - self._initial) % MESSAGE_MASK + 1
         if number + count > SEQUENCE_MASK or (word & MESSAGE_MASK) + count > MESSAGE_MASK:  # a number wraps
             sent = queue.sent[-1]
             data: memoryview | bytes = b"".join([self._packet(first + index, sent, 0) for index in range(count)])
@@ -158,14 +173,6 @@ class Sender:
             data = datagrams.encrypt(number, word, timestamp, self._peer_id, encryption)
         return [(data, datagrams.segment_size + (encryption.tag_size if encryption is not None else 0))]
 
-    def _note(
-        self, start: int, datagrams: Datagrams, timestamp: int, encryption: Encryption | None, now: float
-    ) -> None:
-        queue = self._queue
-        if self.next == queue.first:
-            self._repeats.restart_probes(now)
-        queue.sent.append(_Sent(self.next, start, datagrams, timestamp, encryption))
-
     def send_waiting(self, encryption: Encryption | None, now: float) -> list[Output]:
         """Return the datagrams of those that wait which may be sent now."""
         queue = self._queue
@@ -173,7 +180,10 @@ class Sender:
         while queue.waiting and self.flight < self.window and self.pace.next_time <= now:
             item = queue.waiting.popleft()
             if not queue.sent or queue.sent[-1].datagrams is not item.datagrams:
-                self._note(self.next - item.number, item.datagrams, item.timestamp, encryption, now)
+                if self.next == queue.first:
+                    self._repeats.restart_probes(now)
+                start = self.next - item.number
+                queue.sent.append(_Sent(self.next, start, item.datagrams, item.timestamp, encryption))
             packet = self._packet(self.next, queue.sent[-1], 0)
             self.pace.spend(len(packet), now)
             self.next += 1
@@ -202,19 +212,21 @@ class Sender:
 
     # Answers of the receiver
 
-    def acknowledge(self, position: int, now: float) -> bool:
-        """Everything before ``position`` (31 bits) has arrived. Return whether that is a valid position."""
-        behind = (self.next - position) & SEQUENCE_MASK
-        if behind > SEQUENCE_HALF:
-            return False
-        sequence = self.next - behind
-        queue = self._queue
+    def acknowledge(self, position: int, now: float) -> int:
+        """Everything before ``position`` (31 bits) has arrived. Return how many packets are not acknowledged or wait;
+        a negative number if the position is not valid."""
+        sequence, queue = self.next, self._queue
+        behind = (sequence - position) & SEQUENCE_MASK
+        if behind:
+            if behind > SEQUENCE_HALF:
+                return -1
+            sequence -= behind
         if sequence > queue.acknowledged:
             queue.acknowledged = sequence
         if sequence > queue.first:
             queue.forget_before(sequence)
             self._repeats.forget_before(sequence, now)
-        return True
+        return self.next - queue.first + len(queue.waiting)
 
     def retransmit(self, ranges: Sequence[Range], now: float) -> tuple[list[Output], list[Range]]:
         """Return the packets that the receiver misses, and the ranges of those that were dropped.
@@ -255,7 +267,9 @@ class Sender:
 
     def next_probe(self) -> float:
         """Return when `probe` will have something; infinity for never."""
-        return self._repeats.next_probe(self._round_trip.timeout) if self.flight else math.inf
+        if self.next == self._queue.first:
+            return math.inf
+        return self._repeats.next_probe(self._round_trip.timeout)
 
     def probe(self, now: float) -> list[Output]:
         """Return the first and the last unacknowledged packet once more, if none was acknowledged for some time.
@@ -304,6 +318,9 @@ class _Queue:
         """Forget the packets before this one."""
         self.first = sequence
         sent = self.sent
+        if len(sent) == 1 and sent[0].start + sent[0].datagrams.count == sequence:
+            sent.clear()
+            return
         while len(sent) > 1 and sent[1].first <= sequence:
             sent.popleft()
         if sent and sent[0].start + sent[0].datagrams.count <= sequence:
