@@ -244,6 +244,8 @@ async def test_more_datagrams_than_one_iteration_reads_are_not_delayed(
     drained_at_poll: list[int] = []
     receiver = End()
     monkeypatch.setattr(coalescing_of(loop), "poll_now", lambda: drained_at_poll.append(receiver.drained))
+    monkeypatch.setattr(udp_reading, "DRAIN_SECONDS", 60.0)
+    receiver.socket.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
     if not batches:
         monkeypatch.setattr(udp_reading, "IS_SUPPORTED", False)
         receiver.socket._reading._coalesces = False

@@ -77,7 +77,7 @@ class UdpSocket:
         self._is_ipv6 = bound.family == socket.AF_INET6
         self.dropped = 0
         """Datagrams that could not be sent because the queue was full."""
-        loop.add_reader(bound.fileno(), self._on_readable)
+        loop.add_reader(bound.fileno(), self.read)
 
     @property
     def port(self) -> int:
@@ -213,14 +213,15 @@ class UdpSocket:
                 continue
         self._loop.remove_writer(self._socket.fileno())
 
-    def _on_readable(self) -> None:
+    def read(self) -> None:
+        """Process what has arrived, as when the loop finds the socket readable."""
         bound = self._socket
         if bound.fileno() < 0:
             return
         answers = self._answers = []
         try:
             if self._reading.drain(bound):
-                self._loop.call_soon(self._on_readable)
+                self._loop.call_soon(self.read)
             if self._on_drained is not None:
                 self._on_drained()
         finally:

@@ -26,7 +26,8 @@ DatagramHandler = Callable[[bytes, int, int, Address], None]
 """Called with (data, start, end, address): one datagram is ``data[start:end]``."""
 
 # Reads per wake-up before other sockets are served. One read returns one datagram, or up to 64 that arrived together.
-DRAIN_LIMIT = 64
+# Some hundred peers answer each frame: if they were read in several turns, what they say would be out of date.
+DRAIN_LIMIT = 256
 
 # Seconds after which they are served anyway: some datagrams cost much.
 DRAIN_SECONDS = 0.005

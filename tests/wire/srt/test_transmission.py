@@ -12,6 +12,7 @@ from tests.wire.srt.simulation import Network, Simulation, payload, transfer
 
 from polycast.wire.srt.caller import CallerOptions
 from polycast.wire.srt.connection import State
+from polycast.wire.srt.datagrams import split
 from polycast.wire.srt.encryption import SessionKeys
 from polycast.wire.srt.key_material import PayloadMode, parse_key_material
 from polycast.wire.srt.keys import ConnectionKeys
@@ -184,6 +185,24 @@ def test_what_is_not_acknowledged_is_sent_again_without_a_request() -> None:
 
 def nak(first: int, last: int) -> bytes:
     return HEADER.pack(0x80030000, 0, 0, 0) + (0x80000000 | first).to_bytes(4, "big") + last.to_bytes(4, "big")
+
+
+def test_what_may_have_been_acknowledged_meanwhile_is_not_sent_again() -> None:
+    """A timer that is late means that the program was busy, so it may not have read what has arrived."""
+    simulation = Simulation(Network())
+    simulation.connect()
+    caller = simulation.caller
+    assert caller is not None
+    (datagrams,) = split(bytes(1316 * 3), 1316)
+    caller.send(datagrams, caller.parameters.peer_arrival)
+    due = caller.sender.next_probe()
+    assert caller.next_timeout() <= due
+    caller.handle_timeout(due + 0.1)
+    assert caller.sent.retransmitted_packets == 0
+    again = caller.sender.next_probe()
+    assert again > due + 0.1
+    caller.handle_timeout(again)
+    assert caller.sent.retransmitted_packets == 2
 
 
 def test_late_requests_for_what_has_arrived_are_not_answered() -> None:

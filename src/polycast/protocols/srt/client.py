@@ -108,6 +108,7 @@ class Client:
 
     def _open(self, bound: socket.socket) -> UdpSocket:
         self._socket = UdpSocket(self._loop, bound, self._on_datagram, self._timers.settle)
+        self._timers.socket = self._socket
         return self._socket
 
     async def close(self, seconds: float) -> None:

@@ -169,6 +169,8 @@ class Timers:
         """``on_error`` is called while an exception is handled, which is a bug."""
         self.loop = loop
         self.on_error = on_error
+        self.socket: UdpSocket | None = None
+        """Is read before timers expire: what peers have said meanwhile may be what is waited for."""
         self._heap: list[tuple[float, int, Link]] = []
         self._count = 0
         self._timer: asyncio.TimerHandle | None = None
@@ -215,6 +217,8 @@ class Timers:
 
     def _on_timer(self) -> None:
         self._timer = None
+        if self.socket is not None:
+            self.socket.read()
         heap = self._heap
         now = self.loop.time() + TICK_SECONDS / 10  # loops round times to milliseconds
         expired: list[Link] = []

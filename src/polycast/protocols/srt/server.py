@@ -81,6 +81,7 @@ class SrtServer(Host):
         else:
             bound = await asyncio.to_thread(open_udp_socket, host, port, RECEIVE_BUFFER, RECEIVE_BUFFER)
         self._socket = UdpSocket(self.context.loop, bound, self._on_datagram, self._timers.settle)
+        self._timers.socket = self._socket
         self._schedule()
         self.log.info("listener opened on %s:%d (UDP/SRT)", host, self._socket.port)
 

@@ -52,6 +52,8 @@ _TIDY_SECONDS: Final = 0.1
 _SHORTEST_PROBE: Final = 0.04
 _MAXIMUM_PROBES: Final = 4
 """Seconds without an acknowledgement after which packets are sent again without a request, and how often."""
+_LATE_PROBE: Final = 0.015
+"""Seconds by which timers may be late, more than they are rounded by."""
 
 Output = tuple[memoryview | bytes, int]
 """Datagrams and the size of each but the last."""
@@ -275,9 +277,14 @@ class Sender:
         """Return the first and the last unacknowledged packet once more, if none was acknowledged for some time.
 
         The receiver may not ask for them: it cannot know that the last one was lost, and libsrt repeats its requests
-        only after 300 ms.
+        only after 300 ms. If this is called late, acknowledgements may have arrived meanwhile that nobody had the time
+        to read: an overloaded sender would send everything twice.
         """
-        if now < self.next_probe():
+        due = self.next_probe()
+        if now < due:
+            return []
+        if now > due + _LATE_PROBE:
+            self._repeats.restart_probes(now)
             return []
         self._repeats.count_probe(now)
         return [self._again(sequence, now) for sequence in sorted({self._queue.first, self.next - 1})]
