@@ -315,3 +315,10 @@ def test_two_publishers_of_one_path(server: polycast.Server) -> None:
         with pytest.raises(polycast.PublishRefused, match="someone is already publishing"):
             strict.publish("cam", size=(320, 240))
         assert not strict_first.closed
+
+
+@pytest.mark.parametrize("workers", [2, 4, "auto"])
+def test_several_processes_are_refused(workers: object) -> None:
+    text = "a server in a Python program is one process; start the command polycast for more"
+    with pytest.raises(polycast.PolycastError, match=text):
+        polycast.Server({**EMBEDDED, "workers": workers})

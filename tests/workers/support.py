@@ -71,18 +71,18 @@ class Server:
 
     async def get(self, path: str, port: str = "api") -> Any:
         """Return the answer of the API, or the text of the metrics."""
-        text = await asyncio.to_thread(self._fetch, f"http://127.0.0.1:{self.ports[port]}{path}")
+        text = (await asyncio.to_thread(self.fetch, f"http://127.0.0.1:{self.ports[port]}{path}")).decode()
         return json.loads(text) if port == "api" else text
 
     async def post(self, path: str, body: Any = None, method: str = "POST") -> None:
         data = json.dumps(body).encode() if body is not None else b""
-        await asyncio.to_thread(self._fetch, f"http://127.0.0.1:{self.ports['api']}{path}", data, method)
+        await asyncio.to_thread(self.fetch, f"http://127.0.0.1:{self.ports['api']}{path}", data, method)
 
     @staticmethod
-    def _fetch(url: str, data: bytes | None = None, method: str | None = None) -> str:
+    def fetch(url: str, data: bytes | None = None, method: str | None = None) -> bytes:
         request = urllib.request.Request(url, data, {"Content-Type": "application/json"}, method=method)
         with urllib.request.urlopen(request, timeout=PATIENCE) as response:
-            return str(response.read().decode())
+            return bytes(response.read())
 
     async def until(self, path: str, condition: Any) -> Any:
         """Return the first answer of the API for which a condition holds."""

@@ -10,7 +10,7 @@ import re
 import signal
 import sys
 import urllib.request
-from asyncio.subprocess import DEVNULL, Process
+from asyncio.subprocess import DEVNULL, PIPE, Process
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
@@ -178,6 +178,17 @@ async def test_webrtc_in_any_worker(tmp_path: Path, clip: tuple[Path, list[Hashe
             return count
 
         assert await asyncio.gather(*(asyncio.to_thread(watch) for _ in range(4))) == [10] * 4
+        view = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "polycast", "top", "--once", f"http://127.0.0.1:{server.ports['api']}"), stdout=PIPE
+        )
+        shown = (await view.communicate())[0].decode()
+        assert "2 workers" in shown
+        for number, pid in (await server.pids()).items():
+            assert re.search(rf"(?m)^\s*{number}\s+{pid}\s+\d+%\s+\d+ MB\s", shown), shown
+        picture = await asyncio.to_thread(
+            server.fetch, f"http://127.0.0.1:{server.ports['api']}/v1/paths/thumbnail/cam"
+        )
+        assert picture.startswith(b"\xff\xd8\xff")  # JPEG
         # Each session was ended by a request that any worker may have got.
         await server.until("/v3/webrtcsessions/list", lambda sessions: not sessions["items"])
 

@@ -21,7 +21,7 @@ from polycast.control.contract import ClusterNode, StreamAddress
 from polycast.control.control import Control, ServiceError
 from polycast.control.hooks import Hooks, HookVariables
 from polycast.control.settings import Loader, Settings
-from polycast.errors import ConfigurationError
+from polycast.errors import ConfigurationError, PolycastError
 from polycast.hub.access import AccessControl, AuthenticateCallback
 from polycast.hub.hub import Hub
 from polycast.hub.other_workers import OtherWorkers
@@ -154,6 +154,10 @@ class Application:
     async def find_cameras(self, hosts: Sequence[str], user: str, password: str) -> Sequence[CameraItem]:
         """Find cameras for the console; see `MediaServer.find_cameras`."""
         return await find_cameras(self._http_client, hosts, user, password)
+
+    async def thumbnail(self, path: str) -> bytes:
+        """No stream is in another process."""
+        raise PolycastError(f"path '{path}' has no stream")
 
     async def refresh(self) -> None:
         """Do nothing: everything is known."""

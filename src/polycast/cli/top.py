@@ -142,6 +142,11 @@ def _table(client: httpx2.Client, collections: Sequence[str], rates: Rates) -> T
         if response.status_code == 200:
             sessions += [(collection, key, item) for key, item in response.json()["items"].items()]
     whole.add_row(_sessions(sessions, rates, now))
+    server = _get(client, "/v1/server/status")
+    if server["workers"]:
+        whole.add_row(_workers(server["workers"], rates, now))
+    if server["nodes"]:
+        whole.add_row(_nodes(server["nodes"]))
     status = _get(client, "/v1/config/status")
     if not status["ok"]:
         from rich.text import Text
@@ -178,7 +183,7 @@ def _has_failed(path: Json) -> bool:
 
 def _sessions(sessions: Sequence[tuple[str, str, Json]], rates: Rates, now: float) -> Table:
     columns = ("id", "protocol", "state", "path", "client", "transport")
-    table = _new_table(_count(sessions, "session"), columns, ("in", "out", "dropped", "round trip", "age"))
+    table = _new_table(_count(sessions, "session"), columns, ("in", "out", "lost", "dropped", "round trip", "age"))
     rows = []
     names = {kind.collection: kind.name for kind in server_kinds()}
     for collection, key, item in sessions:
@@ -187,7 +192,8 @@ def _sessions(sessions: Sequence[tuple[str, str, Json]], rates: Rates, now: floa
         texts = [
             key,
             names.get(collection, collection),
-            *(str(item.get(name, "")) for name in ("state", "path", "remoteAddr", "transport")),
+            *(str(item.get(name, "")) for name in ("state", "path", "remoteAddr")),
+            _transport(item),
         ]
         trip = item.get("roundTrip")
         rows.append(
@@ -197,6 +203,7 @@ def _sessions(sessions: Sequence[tuple[str, str, Json]], rates: Rates, now: floa
                     *map(_plain, texts),
                     bit_rate(incoming),
                     bit_rate(outgoing),
+                    str(item.get("packetsLost", 0)),
                     str(item.get("packetsDropped", 0)),
                     "" if trip is None else f"{trip * 1000:.0f} ms",
                     age(item.get("uptime", 0)),
@@ -206,6 +213,42 @@ def _sessions(sessions: Sequence[tuple[str, str, Json]], rates: Rates, now: floa
     rows.sort(key=lambda row: -row[0])
     for _, cells in rows[:MAXIMUM_ROWS]:
         table.add_row(*cells)
+    return table
+
+
+def _transport(item: Json) -> str:
+    """Return how the media of a session travel; of WebRTC, the pair of candidates that ICE has chosen."""
+    pair = [item.get(name, "") for name in ("localCandidate", "remoteCandidate")]
+    return " - ".join(pair) if all(pair) else str(item.get("transport", ""))
+
+
+def _workers(workers: Sequence[Json], rates: Rates, now: float) -> Table:
+    table = _new_table(_count(workers, "worker"), ("number", "process"), ("core", "memory", "lag", "longest"))
+    for worker in workers:
+        # A process that replaces another one begins anew.
+        used = rates.of(f"worker {worker['number']} {worker['pid']}", round(worker["cpu"] * 1e6), now) / 8e6
+        table.add_row(
+            str(worker["number"]),
+            str(worker["pid"]),
+            f"{used:.0%}",
+            f"{worker['memory'] / 1e6:.0f} MB",
+            *(f"{worker[name] * 1000:.1f} ms" for name in ("loopLag", "loopLagMaximum")),
+        )
+    return table
+
+
+def _nodes(nodes: Sequence[Json]) -> Table:
+    table = _new_table(_count(nodes, "node"), ("node", "address", "state"), ("core", "in", "publishers", "readers"))
+    for node in nodes:
+        table.add_row(
+            _plain(node["name"]) + (" (this one)" if node["isSelf"] else ""),
+            _plain(node["address"]),
+            "[yellow]draining[/]" if node["isDraining"] else "[green]alive[/]",
+            f"{node['cpu']:.0%}",
+            bit_rate(node["bitRate"]),
+            str(node["publishers"]),
+            str(node["readers"]),
+        )
     return table
 
 

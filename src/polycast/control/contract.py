@@ -353,6 +353,10 @@ class MediaServer(Protocol):
     @property
     def recorder(self) -> Recorder: ...
 
+    async def thumbnail(self, path: str) -> bytes:
+        """Return a JPEG picture of a stream that another process of the server has. Raises PolycastError."""
+        ...
+
     @property
     def dropped_datagrams(self) -> int:
         """Datagrams that the system did not take."""

@@ -10,7 +10,7 @@ import secrets
 import socket
 import time
 from functools import partial
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 from msgspec import Raw
@@ -22,6 +22,7 @@ from polycast.config import LoadedConfiguration
 from polycast.config.path_schema import PathConfiguration
 from polycast.config.webhooks import EventName
 from polycast.control.contract import Traffic
+from polycast.control.errors import RequestError
 from polycast.control.lag import LoopLag
 from polycast.control.v3.tracks import label_of
 from polycast.errors import PolycastError
@@ -47,6 +48,9 @@ from polycast.workers.messages import (
 from polycast.workers.neighbours import Neighbours
 from polycast.workers.ports import for_worker
 from polycast.workers.snapshot import NODE, Snapshot, process_numbers, take_snapshot
+
+if TYPE_CHECKING:
+    from polycast.control.console.thumbnails import Thumbnails
 
 UPLOADING: Final = 1
 """The number of the worker that uploads the files of all: one that replaces it can go on with everything that is in the
@@ -85,8 +89,9 @@ class WorkerApplication(Application):
         self.hub.observers.append(self._context)
         self._traffic: Traffic = self.observe_traffic()
         self._lag = LoopLag(asyncio.get_running_loop())
+        self._thumbnails: Thumbnails | None = None
         self.hub.observers += (PathEvents(channel), ReaderCounts(start.number, channel))
-        channel.calls |= {"snapshot": self._snapshot, "move": self._move}
+        channel.calls |= {"snapshot": self._snapshot, "move": self._move, "thumbnail": self._thumbnail}
         self.recorder.uploader.pass_on = partial(channel.tell, "upload")
         channel.notices |= {
             "upload": self._on_upload,
@@ -115,6 +120,8 @@ class WorkerApplication(Application):
 
     async def stop(self, reason: str = "the server stops") -> None:
         self._lag.stop()
+        if self._thumbnails is not None:
+            self._thumbnails.close()
         await super().stop(reason)
         await self._node.stop(reason)
         self._neighbours.close()
@@ -144,6 +151,18 @@ class WorkerApplication(Application):
 
     async def _snapshot(self, _: Raw) -> Snapshot:
         return take_snapshot(self, self._traffic, process_numbers(self._lag.last, self._lag.maximum))
+
+    async def _thumbnail(self, body: Raw) -> bytes:
+        """Return a picture of a stream of this worker; nothing if it has none."""
+        path = self.hub.paths.get(msgspec.msgpack.decode(body, type=str))
+        if path is None or path.stream is None or path.is_copy:
+            return b""
+        if self._thumbnails is None:
+            self._thumbnails = await asyncio.to_thread(_make_thumbnails)
+        try:
+            return await self._thumbnails.get(path)
+        except RequestError as error:
+            raise PolycastError(str(error)) from None
 
     async def _move(self, body: Raw) -> str | None:
         wanted = msgspec.msgpack.decode(body, type=MoveCamera)
@@ -181,6 +200,12 @@ class WorkerApplication(Application):
 def _owner_in(directory: Directory, path: str) -> str:
     claim = directory.owner_of(path)
     return claim.node if claim is not None else ""
+
+
+def _make_thumbnails() -> Thumbnails:
+    from polycast.control.console.thumbnails import Thumbnails
+
+    return Thumbnails()
 
 
 def _ignore(task: asyncio.Task[Any], _: object) -> None:

@@ -145,6 +145,14 @@ class Supervisor:
         """Find cameras for the console; see `MediaServer.find_cameras`."""
         return await find_cameras(self._http_client, hosts, user, password)
 
+    async def thumbnail(self, path: str) -> bytes:
+        """Return a picture from the worker that has the stream."""
+        for process in self._workers.running:
+            picture: bytes = await process.channel.call("thumbnail", path, bytes)
+            if picture:
+                return picture
+        raise PolycastError(f"path '{path}' has no stream")
+
     async def refresh(self) -> None:
         """Ask all workers what they know. Requests that come at the same time share an answer."""
         await self._state.shared(self._refresh)

@@ -20,6 +20,7 @@ from polycast.control.errors import RequestError
 from polycast.control.lag import LoopLag
 from polycast.control.requests import NOT_STORED, json_response, read_map
 from polycast.control.routing import Endpoint, name_in
+from polycast.errors import PolycastError
 from polycast.hub.path import Path as PathHere
 
 
@@ -61,9 +62,13 @@ class Console:
 
     async def get_thumbnail(self, request: Request) -> Response:
         path = self._path(request)
-        if not isinstance(path, PathHere):
-            raise RequestError(404, "the stream is in another process, which makes no pictures")
-        picture = await self._thumbnails.get(path)
+        if isinstance(path, PathHere):
+            picture = await self._thumbnails.get(path)
+        else:
+            try:
+                picture = await self._media_server.thumbnail(path.name)
+            except PolycastError as error:
+                raise RequestError(404, str(error)) from None
         return Response(picture, media_type="image/jpeg", headers=NOT_STORED)
 
     async def find_cameras(self, request: Request) -> Response:

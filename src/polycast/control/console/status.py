@@ -92,7 +92,7 @@ def describe_server(media_server: MediaServer, lag: LoopLag, started: float, pla
         dialect=configuration.dialect,
         playback_port=playback_port,
         playback_scheme="https" if configuration.playback_encryption else "http",
-        has_thumbnails=ARE_POSSIBLE and not media_server.workers,
+        has_thumbnails=ARE_POSSIBLE,
         disks=list(_disks(configuration)),
         servers=[_describe(name, collection, media_server) for collection, name in media_server.server_names.items()],
         nodes=list(media_server.nodes),

@@ -218,7 +218,9 @@ class Connection(ServerConnection):
         if isinstance(event, events.AnnounceRequested):
             home = workers.home_of(event.path)
             return None if home is None else (home, "")
-        if not isinstance(event, events.DescribeRequested) or self._context.hub.has_stream(event.path):
+        if not isinstance(event, events.DescribeRequested | events.SetupRequested):
+            return None
+        if self._context.hub.has_stream(event.path):
             return None
         owner = workers.streaming(event.path)
         return None if owner is None else (owner, event.path)
