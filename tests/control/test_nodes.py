@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+import httpx2
 import pytest
 import trustme
 from tests.cluster.memory import MemoryStore, Network
@@ -119,3 +120,46 @@ async def test_nodes_encrypt_what_they_copy(monkeypatch: pytest.MonkeyPatch, tmp
         host, _, port = a.app.nodes[0].address.rpartition(":")
         _, writer = await asyncio.open_connection(host, int(port), ssl=context)
         writer.close()
+
+
+async def test_readers_are_sent_to_the_node_that_publishes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without their credentials; and from a node that is draining to another one."""
+    network = Network(1)
+    monkeypatch.setattr(cluster, "_import_store", lambda: lambda *_: MemoryStore(network))
+    settings: dict[str, Any] = {
+        "cluster": ["nats://127.0.0.1:1"], "clusterToken": "secret", "nodeAddress": "127.0.0.1:0",
+        "clusterRedirect": True, "webrtc": True, "webrtcAddress": "127.0.0.1:0", "webrtcLocalUDPAddress": "127.0.0.1:0",
+    }  # fmt: skip
+    async with running(nodeName="a", nodeHost="a.example", **settings) as a, running(nodeName="b", **settings) as b:
+        await a.publisher("x/cam")
+        for server in (a, b):
+            assert server.app.cluster.node is not None
+            directory = server.app.cluster.node.registry.directory
+            await server.until(lambda each=directory: each.owner_of("x/cam") is not None)  # type: ignore[misc]
+            await server.until(lambda each=directory: [bool(n.clients) for n in each.nodes.values()] == [True] * 2)  # type: ignore[misc]
+
+        def port(server: Server, name: str) -> int:
+            return next(iter(server.app.servers[name].ports.values()))
+
+        client = await b.rtsp()
+        response = await client.request("DESCRIBE", b.url("x/cam?user=me&pass=secret"))
+        assert response.status == 302
+        assert response.headers.get("Location") == f"rtsp://a.example:{port(a, 'RTSP')}/x/cam"
+        async with httpx2.AsyncClient(trust_env=False) as http:
+            for name, method, file in (("HLS", "GET", "index.m3u8"), ("WebRTC", "POST", "whep")):
+                answer = await http.request(
+                    method,
+                    f"http://127.0.0.1:{port(b, name)}/x/cam/{file}?user=me&pass=secret",
+                    headers={"Content-Type": "application/sdp", "Authorization": "Basic bWU6c2VjcmV0"},
+                    content=b"v=0\r\n" if method == "POST" else None,
+                )
+                assert answer.status_code == 307, answer.text
+                assert answer.headers["location"] == f"http://a.example:{port(a, name)}/x/cam/{file}"
+        assert "x/cam" not in b.app.hub.paths, "nothing is copied"
+        b.app.hub.redirect("x/cam", "HLS", "https")  # raises nothing: nobody is sent from TLS to a connection without
+
+        assert (await b.post("/v3/nodes/drain/a")).status_code == 200
+        await b.until(lambda: b.app.nodes[0].is_draining)
+        response = await (await a.rtsp()).request("DESCRIBE", a.url("x/cam"))
+        assert response.headers.get("Location") == f"rtsp://127.0.0.1:{port(b, 'RTSP')}/x/cam"
+        await b.reader("x/cam")  # which copies it from there

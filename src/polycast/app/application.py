@@ -85,7 +85,7 @@ class Application:
             make_slate=self._inputs.slate_of,
             other_workers=other_workers,
         )
-        self._inputs.cluster = ClusterMember(loop, self.hub, self.log)
+        self._inputs.cluster = ClusterMember(loop, self.hub, self.log, lambda: self.addresses)
         self._hooks = Hooks(
             loop,
             self.log,

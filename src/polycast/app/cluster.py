@@ -7,7 +7,8 @@ import secrets
 import socket
 import time
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
@@ -17,7 +18,7 @@ from polycast.cluster.key_value import KeyValueRegistry
 from polycast.cluster.node import DRAIN, DRAIN_SUBJECT, Node
 from polycast.cluster.registry import NodeUnreachable, RegistryAway
 from polycast.config.schema import Configuration
-from polycast.control.contract import ClusterNode, ClusterPath
+from polycast.control.contract import ClusterNode, ClusterPath, StreamAddress
 from polycast.errors import PolycastError, missing_packages
 from polycast.hub.hub import Hub
 from polycast.log import Log
@@ -39,6 +40,8 @@ CLUSTER_KEYS: Final = frozenset(
         "clusterCA",
         "nodeName",
         "nodeAddress",
+        "nodeHost",
+        "clusterRedirect",
     }
 )
 
@@ -55,7 +58,15 @@ _NATS_PORT: Final = 4222
 class ClusterMember:
     """Joins and leaves the cluster as the configuration says. Streams are not interrupted by either."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, hub: Hub, log: Log) -> None:
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        hub: Hub,
+        log: Log,
+        addresses: Callable[[], Mapping[str, StreamAddress]] = dict,
+    ) -> None:
+        """``addresses`` returns those of the running servers, by their names."""
+        self._addresses = addresses
         self._loop = loop
         self._hub = hub
         self._log = log.child("cluster")
@@ -170,6 +181,7 @@ class ClusterMember:
         store = await asyncio.to_thread(_import_store)
         name = configuration.node_name or await asyncio.to_thread(socket.gethostname)
         address = await asyncio.to_thread(_announced_address, configuration)
+        host = configuration.node_host or parse_address(address)[0]
         return Node(
             KeyValueRegistry(
                 store(configuration.cluster, configuration.cluster_credentials, self._loop, self._log),
@@ -183,7 +195,14 @@ class ClusterMember:
             token=configuration.cluster_token.encode(),
             certificate=certificate,
             on_replaced=self._on_replaced,
+            clients=partial(self._clients, host) if configuration.cluster_redirect else None,
         )
+
+    def _clients(self, host: str) -> dict[str, str]:
+        return {
+            name: f"{address.scheme}://{join_host_port(host, address.port)}"
+            for name, address in self._addresses().items()
+        }
 
     def _on_replaced(self) -> None:
         if self.node is not None and self._leaving is None:

@@ -45,6 +45,9 @@ class NodeInfo(Struct, frozen=True):
     started: float = 0.0
     """Unix time of the start of the process. Of two with one name, the later one is the node."""
 
+    clients: dict[str, str] = {}
+    """Where clients reach its servers, ``scheme://host:port`` by the name of the server; only for redirections."""
+
     def replaces(self, other: NodeInfo) -> bool:
         """Whether this is a later process under the same name."""
         is_other = self.instance != other.instance

@@ -45,6 +45,7 @@ class _Means(NamedTuple):
     dial: Dial
     clock: Callable[[], float]
     on_replaced: Callable[[], None]
+    clients: Callable[[], dict[str, str]] | None
 
 
 class Node(PathObserver):
@@ -64,11 +65,13 @@ class Node(PathObserver):
         clock: Callable[[], float] = time.monotonic,
         certificate: MutualCertificate | None = None,
         on_replaced: Callable[[], None] = lambda: None,
+        clients: Callable[[], dict[str, str]] | None = None,
     ) -> None:
         """``token``: what all nodes of the cluster know. ``placed`` returns the name of the node that is to run the
         source of a path, or an empty text; it may be this one. ``clock`` returns monotonic seconds. ``certificate``:
         for TLS with all other nodes, in place of ``dial``; None without. ``on_replaced`` is called when a later process
-        has joined under the same name."""
+        has joined under the same name. ``clients`` returns where clients reach this node (`NodeInfo.clients`); with it,
+        they are redirected to other nodes."""
         self.registry = registry
         self.info = info
         self.handlers: dict[str, Handler] = {DRAIN_SUBJECT: self._on_drain}
@@ -76,9 +79,8 @@ class Node(PathObserver):
         self._hub = hub
         self._loop = loop
         self._log = log
-        self._means = _Means(
-            token, placed, dial if certificate is None else EncryptedDial(certificate), clock, on_replaced
-        )
+        dial = dial if certificate is None else EncryptedDial(certificate)
+        self._means = _Means(token, placed, dial, clock, on_replaced, clients)
         self._sources: dict[str, NodeSource] = {}
         self._stopped: set[str] = set()
         """The paths whose own sources do not run because another node runs them."""
@@ -153,7 +155,8 @@ class Node(PathObserver):
             now_used, now = time.process_time(), self._loop.time()
             cpu = round((now_used - used) / max(now - then, 0.001), 2)
             used, then = now_used, now
-            self.info = msgspec.structs.replace(self.info, load=self._load(cpu))
+            clients = self._means.clients() if self._means.clients is not None else {}
+            self.info = msgspec.structs.replace(self.info, load=self._load(cpu), clients=clients)
 
     def _load(self, cpu: float) -> Load:
         own = [path for path in self._hub if path.is_online and not path.is_copy]
@@ -199,6 +202,18 @@ class Node(PathObserver):
         claim = self.registry.directory.owner_of(path.name)
         if claim is not None and claim.node != self.name and not path.configuration.override_publisher:
             raise CannotPublish(f"someone is already publishing to path '{path.name}'")
+
+    def redirection(self, path: str, server: str) -> str:
+        if self._means.clients is None:
+            return ""
+        directory = self.registry.directory
+        others = {name: info for name, info in directory.nodes.items() if name != self.name and not info.is_draining}
+        claim = directory.owner_of(path)
+        node = others.get(claim.node) if claim is not None else None
+        if node is None and self.info.is_draining and claim is not None:
+            # Any other one, which copies the stream from here: readers are not sent to a node that is draining.
+            node = min(others.values(), key=lambda info: (info.load.cpu, info.name), default=None)
+        return "" if node is None else node.clients.get(server, "")
 
     # Neighbours
 

@@ -95,6 +95,29 @@ class ClusterSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         ),
     ] = ":8600"
 
+    node_host: Annotated[
+        str,
+        LIVE,
+        NEW,
+        Meta(
+            description=(
+                "Host name or IP address at which clients reach this server, for clusterRedirect. Empty: the host that "
+                "other nodes connect to (nodeAddress)."
+            )
+        ),
+    ] = ""
+    cluster_redirect: Annotated[
+        bool,
+        LIVE,
+        NEW,
+        Meta(
+            description=(
+                "Send readers of RTSP, HLS and WebRTC to the node that publishes the path, instead of copying it from "
+                "there. Readers over other protocols get a copy. It must be the same on all nodes."
+            )
+        ),
+    ] = False
+
     def broken_rules_of_cluster(self) -> Iterator[ConfigurationError]:
         """Yield an error for each broken rule."""
         for server in self.cluster:

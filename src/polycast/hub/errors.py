@@ -65,6 +65,10 @@ class Redirected(PathError):
         self.target = target
 
 
+class RedirectedToNode(Redirected):
+    """The reader is to ask another node of the cluster, for now."""
+
+
 class Denial(Enum):
     """The check that failed."""
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterator, Mapping
+from urllib.parse import quote
 
 from polycast.config.diff import restarts_path
 from polycast.config.path_schema import PathConfiguration
 from polycast.hub.access import AccessControl
 from polycast.hub.access_request import AccessRequest, Action
 from polycast.hub.entries import PathEntries
-from polycast.hub.errors import PathError, PathNotConfigured
+from polycast.hub.errors import PathError, PathNotConfigured, RedirectedToNode
 from polycast.hub.other_workers import OtherWorkers
 from polycast.hub.path import OtherNodes, Path, PathEntry, PathObserver, Source, notify_observers
 from polycast.hub.relay import PathRelay
@@ -131,6 +132,21 @@ class Hub:
         except PathError:
             return False
         return not self.access.is_unprotected(action, name, entry.configuration)
+
+    def is_elsewhere(self, name: str) -> bool:
+        """Whether another node of the cluster publishes a path."""
+        return self.other_nodes is not None and self.other_nodes.is_owned_elsewhere(name)
+
+    def redirect(self, name: str, server: str, scheme: str, file: str = "") -> None:
+        """Raise RedirectedToNode if a reader is to ask another node of the cluster.
+
+        ``server`` is the name of the protocol's server, ``scheme`` that of its addresses: nobody is sent to another
+        one, which may be less secure. ``file`` follows the path, and begins with a slash. The target has no credentials
+        and no query.
+        """
+        target = self.other_nodes.redirection(name, server) if self.other_nodes is not None else ""
+        if target.startswith(f"{scheme}://"):
+            raise RedirectedToNode(f"{target}/{quote(name)}{file}")
 
     def path(self, name: str) -> Path:
         """Return the path of a name, created if an expression matches and it does not exist yet.

@@ -19,6 +19,7 @@ from polycast.hub.errors import (
 from polycast.hub.interlude import Interlude
 from polycast.hub.on_demand import Input, OnDemand, State
 from polycast.hub.other_workers import OtherWorkers
+from polycast.hub.owners import Owners
 from polycast.hub.path_entry import PathEntry
 from polycast.hub.publisher import Publisher, Source
 from polycast.hub.retry import Failure
@@ -90,7 +91,7 @@ def notify_observers(observers: Sequence[PathObserver], log: Log, what: Callable
             log.exception("internal error: an observer of paths failed")
 
 
-class OtherNodes(Protocol):
+class OtherNodes(Owners, Protocol):
     """The other nodes of a cluster, as a path asks them."""
 
     def source_of(self, path: Path) -> Source | None:
@@ -98,9 +99,6 @@ class OtherNodes(Protocol):
 
     def check_publisher(self, path: Path) -> None:
         """Raise CannotPublish if another node publishes the path and keeps it, or if this node is draining."""
-
-    def is_owned_elsewhere(self, path: str) -> bool:
-        """Whether another node publishes a path."""
 
 
 class Path:

@@ -100,8 +100,8 @@ class Host(Protocol):
         """The settings of HLS as they are now."""
         ...
 
-    async def make_remuxer(self, path_name: str, address: str) -> Remuxer:
-        """Return the muxer of a path for a request of a client with this IP address.
+    async def make_remuxer(self, path_name: str, address: str, file: str) -> Remuxer:
+        """Return the muxer of a path for the request for a file, of a client with this IP address.
 
         Raises PathError, or LocalProtocolError when HLS can carry none of the tracks.
         """
@@ -294,7 +294,7 @@ class RequestHandler:
                 return None
             return codec_problem(NOTHING_TO_CARRY, tracks, self._server.configuration)
         configuration = self._hub.find_entry(path_name)[0].configuration
-        if configuration.starts_on_demand:
+        if configuration.starts_on_demand or self._hub.is_elsewhere(path_name):
             return None
         return path_problem(NoOnePublishing(path_name), path)
 
@@ -338,7 +338,7 @@ class RequestHandler:
             if workers is not None and other is not None:
                 return await workers.pass_on(other, self._server.name, transaction)
             try:
-                remuxer = await self._server.make_remuxer(path_name, transaction.client)
+                remuxer = await self._server.make_remuxer(path_name, transaction.client, key[0])
             except (PathError, LocalProtocolError) as error:
                 self._log.debug("%s: %s", target.path, error)
                 problem = self._problem_of(error, path_name)

@@ -17,7 +17,15 @@ from polycast.config.dialects.base import Dialect
 from polycast.config.dialects.registry import MEDIAMTX
 from polycast.config.schema import Configuration
 from polycast.hub.access_request import AccessRequest
-from polycast.hub.errors import AccessDenied, Denial, InvalidPathName, PathError, PathNotConfigured, SourceTimedOut
+from polycast.hub.errors import (
+    AccessDenied,
+    Denial,
+    InvalidPathName,
+    PathError,
+    PathNotConfigured,
+    RedirectedToNode,
+    SourceTimedOut,
+)
 from polycast.hub.path import Path
 from polycast.media.track import Track
 from polycast.net.http.file import ResponseFactory
@@ -86,6 +94,8 @@ class Problem(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, ren
     """The codecs that cannot be carried."""
     variant: str = ""
     """The ``hlsVariant`` in use."""
+    target: str = ""
+    """Where the client is sent instead."""
     other_variants: tuple[str, ...] = ()
     """Values of ``hlsVariant`` that carry the codecs."""
     webrtc_port: int | None = None
@@ -99,6 +109,8 @@ class Problem(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, ren
 def path_problem(error: PathError, path: Path | None) -> Problem:
     """Return why the path cannot be read."""
     detail = str(error)
+    if isinstance(error, RedirectedToNode):
+        return Problem(status=307, detail=detail, target=error.target)
     if isinstance(error, PathNotConfigured | InvalidPathName):
         return Problem(status=404, detail=detail, reason=Reason.NOT_CONFIGURED)
     if path is None:
@@ -179,6 +191,9 @@ def stall_problem(status: int, detail: str, silence: float) -> Problem:
 def refuse(responses: ResponseFactory, request: Request, problem: Problem, dialect: Dialect) -> Response:
     """Return the response to a refused request: problem details for clients that accept them, otherwise one line of
     text, or the form of MediaMTX."""
+    if problem.target:
+        target = (b"location", problem.target.encode())
+        return responses.empty(problem.status, [target, (b"cache-control", b"no-store")])
     headers = [(b"vary", b"accept"), *_challenge(problem, dialect)]
     if PROBLEM_TYPE in request.fields.get(b"accept", b""):
         return responses.document(problem.status, PROBLEM_TYPE, msgspec.json.encode(problem), headers)

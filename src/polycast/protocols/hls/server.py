@@ -26,6 +26,7 @@ from polycast.protocols.hls.reports import ViewerReports
 from polycast.protocols.http_streams.streams import HttpStreams
 from polycast.protocols.tcp_server import TcpServer
 from polycast.security.addresses import IPNetwork
+from polycast.wire.hls.muxer import INDEX_NAME
 from polycast.wire.hls.numbering import Numbering
 
 _numberings: WeakKeyDictionary[Hub, Numbering] = WeakKeyDictionary()
@@ -117,14 +118,16 @@ class HlsServer(TcpServer, HttpListener, PathObserver):
 
     # Requests
 
-    async def make_remuxer(self, path_name: str, address: str) -> Remuxer:
+    async def make_remuxer(self, path_name: str, address: str, file: str) -> Remuxer:
         """Return the muxer of a path for a request that found none; another request may have created it meanwhile.
 
-        ``address`` is the IP address of the client.
+        ``address`` is the IP address of the client, ``file`` what it has asked for.
 
         Raises PathError, or LocalProtocolError if HLS can carry none of the tracks.
         """
         hub = self.context.hub
+        if file == INDEX_NAME:  # other files continue what has begun here
+            hub.redirect(path_name, self.name, "https" if self.is_encrypted else "http", f"/{file}")
         path = hub.path(path_name)
         try:
             await path.wait_ready(follows=True)

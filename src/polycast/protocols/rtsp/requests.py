@@ -9,7 +9,15 @@ from typing import Protocol
 
 from polycast.errors import LocalProtocolError, RemoteProtocolError
 from polycast.hub.access_request import AccessRequest, Action
-from polycast.hub.errors import AccessDenied, Denial, NoOnePublishing, PathClosed, PathError, Redirected
+from polycast.hub.errors import (
+    AccessDenied,
+    Denial,
+    NoOnePublishing,
+    PathClosed,
+    PathError,
+    Redirected,
+    RedirectedToNode,
+)
 from polycast.hub.path import Path, Source
 from polycast.hub.stream import Stream
 from polycast.log import Log
@@ -115,7 +123,7 @@ class RequestHandler:
     def refuse(self, error: RemoteProtocolError | PathError) -> Outcome:
         """Answer a request that cannot be fulfilled; return the result."""
         if isinstance(error, Redirected):
-            self.engine.redirect(error.target)
+            self.engine.redirect(error.target, 302 if isinstance(error, RedirectedToNode) else 301)
             return []
         return self.engine.refuse(_status_of(error), str(error))
 
@@ -125,6 +133,8 @@ class RequestHandler:
         outcome = await self._authorize(Action.READ, event)
         if outcome is not None:
             return outcome
+        name, scheme = ("RTSPS", "rtsps") if self.context.endpoint.is_encrypted else ("RTSP", "rtsp")
+        self.context.hub.redirect(event.path, name, scheme)
         path = self.context.hub.path(event.path)
         try:
             stream = await path.wait_ready(query=event.query)

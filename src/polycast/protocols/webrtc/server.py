@@ -188,9 +188,10 @@ class WebRtcServer(TcpServer, HttpListener):
 
     async def open_viewer(self, path_name: str, offer: bytes, address: str, user: str, query: str = "") -> Session:
         """Answer the offer of a viewer; ``query`` is that of its URL. Raises PathError or RemoteProtocolError."""
+        hub = self.context.hub
+        hub.redirect(path_name, self.name, "https" if self.is_encrypted else "http", "/whep")
         await self._prepare(address)
         description = parse_description(offer)
-        hub = self.context.hub
         path = hub.path(path_name)
         try:
             stream = await path.wait_ready(follows=True, query=query)

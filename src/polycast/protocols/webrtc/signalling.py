@@ -16,7 +16,7 @@ from polycast.config.dialects.registry import MEDIAMTX, dialect_of
 from polycast.config.schema import Configuration
 from polycast.errors import RemoteProtocolError
 from polycast.hub.access_request import AccessRequest, Action, PlainCredentials
-from polycast.hub.errors import AccessDenied, Denial, NoOnePublishing, PathError, PathNotConfigured
+from polycast.hub.errors import AccessDenied, Denial, NoOnePublishing, PathError, PathNotConfigured, RedirectedToNode
 from polycast.hub.refusals import Refusals
 from polycast.log import Log
 from polycast.net.http.file import ResponseFactory
@@ -190,6 +190,9 @@ class SignallingHandler:
                 )
             else:
                 session = await server.open_viewer(target.path, transaction.request.body, address, user, target.query)
+        except RedirectedToNode as error:
+            self._log.debug("[conn %s] %s", address, error)
+            return self._responses.empty(307, [(b"location", error.target.encode())])
         except NoOnePublishing as error:
             self._log.debug("[conn %s] %s", address, error)
             return self._error(404, f"no stream is available on path '{target.path}'{error.cause}")

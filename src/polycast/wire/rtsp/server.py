@@ -492,14 +492,14 @@ class ServerConnection:
         """Answer TEARDOWN. The session must then be ended."""
         self._answer(Response(200))
 
-    def redirect(self, target: str) -> None:
+    def redirect(self, target: str, status: int = 301) -> None:
         """Answer with a redirection; a target that starts with a slash is a path of this server at the address of the
         request.
         """
         if target.startswith("/"):
             url = RtspUrl.parse(self._answered().request.url)
             target = dataclasses.replace(url, path=target[1:], query="").serialize()
-        self._answer(Response(301, Headers([("Location", target)])))
+        self._answer(Response(status, Headers([("Location", target)])))
 
     @property
     def may_try_again(self) -> bool:
