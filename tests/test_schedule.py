@@ -21,6 +21,7 @@ def test_slow_files_are_scheduled_first() -> None:
 
 READERS = "tests/interop/test_hls_readers.py"
 MATRIX = "tests/interop/test_rtmp_matrix.py"
+SRT = "tests/interop/test_srt_programs.py"
 COPIES = "tests/interop/test_rtmp_copies.py"
 
 
@@ -35,6 +36,8 @@ COPIES = "tests/interop/test_rtmp_copies.py"
         (f"{READERS}::test_copy[rtsp-mpegts]", f"{READERS}::[rtsp-mpegts"),
         (f"{MATRIX}::test_read[current-ffmpeg-rtmps-rtmp2src-rtmp]", f"{MATRIX}::[current-ffmpeg-rtmps-"),
         (f"{MATRIX}::test_other", MATRIX),
+        (f"{SRT}::test_a_source[ffmpeg-caller-]", f"{SRT}::test_a_source"),
+        (f"{SRT}::test_a_refused_program_says_why[a]", SRT),
         (f"{COPIES}::test_copies[h264-aac-b-frames-current-ffmpeg]", f"{COPIES}::[h264-aac-b-frames"),
         (f"{COPIES}::test_copies[h264-aac-ffmpeg]", f"{COPIES}::[h264-aac"),
     ],
