@@ -89,7 +89,7 @@ site: $(VENV)/.site $(VENV)/.system-packages ## build the documentation as a sit
 	@echo "dist/site/index.html; to look at it with search: $(PYTHON) -m http.server --directory dist/site"
 
 $(VENV)/.site: pyproject.toml $(VENV)/.test
-	$(PYTHON) -m pip install -q --group site
+	$(PYTHON) -m pip install -q --no-compile --group site
 	@touch $@
 
 docker-lint: $(VENV)/.test ## check the Dockerfiles and the compose example, and run the steps of the image here
@@ -139,8 +139,9 @@ $(VENV)/.installed: pyproject.toml | $(VENV)/bin/python
 	$(PYTHON) -m pip install -q -e '.[media,tls,webrtc,rich,s3]'
 	@touch $@
 
+# What nobody imports needs no compiling: most of what these install.
 $(VENV)/.test: pyproject.toml $(VENV)/.installed
-	$(PYTHON) -m pip install -q --group test --group lint
+	$(PYTHON) -m pip install -q --no-compile --group test --group lint
 	@if ! command -v nats-server >/dev/null && command -v go >/dev/null; then \
 		GOBIN=$(abspath $(VENV))/bin go install github.com/nats-io/nats-server/v2@v2.15.2 || true; fi
 	@touch $@
