@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import re
@@ -20,6 +21,7 @@ from polycast.protocols.listening import listening_addresses
 ROOT = Path(__file__).resolve().parents[2]
 ADD_ON = ROOT / "packaging" / "home-assistant"
 KUBERNETES = ROOT / "packaging" / "kubernetes"
+CHART = ROOT / "packaging" / "helm" / "polycast"
 MANIFESTS = ("deployment.yaml", "service.yaml")
 
 ADD_ON_KEYS = {
@@ -120,3 +122,71 @@ def test_every_field_is_one_of_kubernetes(name: str, model: str) -> None:
 def test_kustomize_builds_it() -> None:
     done = subprocess.run(["kubectl", "kustomize", KUBERNETES], capture_output=True, text=True, check=True, timeout=60)
     assert f"registry.example.com/polycast:{__version__}" in done.stdout
+
+
+CLUSTER = ("replicas=3", "cluster.nats={nats://nats:4222}", "cluster.token=secret")
+
+
+@functools.cache
+def render(*values: str) -> list[Any]:
+    """Return the manifests that Helm makes of the chart."""
+    if shutil.which("helm") is None:
+        pytest.skip("helm is not installed: go install helm.sh/helm/v3/cmd/helm@v3.18.6")
+    settings = [word for value in values for word in ("--set", value)]
+    command = ["helm", "template", "--kube-version", "1.31.0", "release", CHART, *settings]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 0, done.stderr
+    return [manifest for manifest in YAML(typ="safe").load_all(done.stdout) if manifest]
+
+
+def test_the_chart_has_the_version_and_the_configuration_of_the_manifests(tmp_path: Path) -> None:
+    chart, values = read(CHART / "Chart.yaml"), read(CHART / "values.yaml")
+    assert chart["appVersion"] == __version__
+    (tmp_path / "polycast.yml").write_text(
+        json.dumps({"dialect": "polycast", **values["config"]})
+    )  # which YAML contains
+    of_chart, of_manifests = (load(str(folder / "polycast.yml"), {}) for folder in (tmp_path, KUBERNETES))
+    assert of_chart.configuration == of_manifests.configuration
+    expected = {port["name"]: port for port in read(KUBERNETES / "service.yaml")["spec"]["ports"]}
+    assert values["ports"] == {
+        name: {"port": port["port"], "protocol": port.get("protocol", "TCP")} for name, port in expected.items()
+    }
+
+
+@pytest.mark.parametrize("values", [(), CLUSTER], ids=["alone", "cluster"])
+def test_what_helm_makes_of_the_chart(values: tuple[str, ...], tmp_path: Path) -> None:
+    made = {(each["kind"], each["metadata"]["name"]): each for each in render(*values)}
+    models = pytest.importorskip("kubernetes.client.models", reason="the package kubernetes is not installed")
+    for (kind, _), manifest in made.items():
+        getattr(models, f"V1{kind}").model_validate(manifest)
+    file = tmp_path / "polycast.yml"
+    file.write_text(made["ConfigMap", "release-polycast"]["data"]["polycast.yml"])
+    pod = made["StatefulSet", "release-polycast"]["spec"]["template"]
+    (container,) = pod["spec"]["containers"]
+    environment = {each["name"]: each.get("value", "text:1") for each in container.get("env", [])}
+    environment["POLYCAST_NODEADDRESS"] = environment.get("POLYCAST_NODEADDRESS", "").replace("$(POD_IP)", "10.0.0.1")
+    variables = {name: value for name, value in environment.items() if name.startswith("POLYCAST_") and value}
+    loaded = load(str(file), variables)
+    assert not loaded.warnings
+    assert loaded.configuration.cluster == (("nats://nats:4222",) if values else ())
+    ports = {port["name"]: port["containerPort"] for port in container["ports"]}
+    listening = {int(address.rpartition(":")[2]) for _, _, address in listening_addresses(loaded.configuration)}
+    assert set(ports.values()) - {8600} == listening - {8600}
+    for name in ("release-polycast", "release-polycast-pods"):
+        service = made["Service", name]["spec"]
+        assert service["selector"].items() <= pod["metadata"]["labels"].items()
+        assert {port["targetPort"]: port["port"] for port in service["ports"]}.items() <= ports.items()
+
+
+@pytest.mark.skipif(not shutil.which("helm"), reason="helm is not installed")
+def test_the_chart_refuses_what_cannot_work() -> None:
+    for values, error in (
+        (("replicas=2",), "more than one pod needs cluster.nats"),
+        (("cluster.nats={nats://nats:4222}",), "cluster.token or cluster.tokenSecret is needed"),
+    ):
+        settings = [word for value in values for word in ("--set", value)]
+        command = ["helm", "template", "--kube-version", "1.31.0", "release", CHART, *settings]
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+        assert done.returncode != 0
+        assert error in done.stderr
+    subprocess.run(["helm", "lint", "--strict", CHART], capture_output=True, check=True, timeout=60)
