@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final, get_args
 
 from polycast.api.options import ArrayFormat
+from polycast.api.picture_memory import PictureMemory
 from polycast.codecs.registry import bitstream_of
 from polycast.errors import MissingDependency
 from polycast.media.track import Track
@@ -175,6 +176,9 @@ class CodedFrame:
 ARRAY_FORMATS: Final = get_args(ArrayFormat)
 """The usual array formats; other FFmpeg formats that NumPy can represent work as well."""
 
+PACKED_FORMATS: Final = ("bgr24", "rgb24")
+"""Formats with three bytes for each pixel."""
+
 
 class PictureConverter:
     """Converts decoded pictures to arrays. May be called from any thread.
@@ -187,6 +191,7 @@ class PictureConverter:
         self.pixel_format = pixel_format
         """FFmpeg's name of the format of the arrays."""
         self._lock = threading.Lock()
+        self._memory = PictureMemory()
         try:
             self(av.VideoFrame(16, 16, "yuv420p"), None)
         except (ValueError, TypeError, av.error.FFmpegError) as error:
@@ -195,10 +200,20 @@ class PictureConverter:
 
     def __call__(self, native: Any, pixel_format: str | None) -> NDArray[numpy.uint8]:
         with self._lock:
-            array: NDArray[numpy.uint8] = self._reformatter.reformat(
-                native, format=pixel_format or self.pixel_format
-            ).to_ndarray()
-        return array
+            converted = self._reformatter.reformat(native, format=pixel_format or self.pixel_format)
+            if converted.format.name not in PACKED_FORMATS:
+                array: NDArray[numpy.uint8] = converted.to_ndarray()
+                return array
+            return self._memory.copy(packed_pixels(converted))
+
+
+def packed_pixels(native: Any) -> NDArray[numpy.uint8]:
+    """Return a view of the pixels of an ``av.VideoFrame`` in one of `PACKED_FORMATS`: height x width x 3."""
+    import numpy
+
+    plane, height, width = native.planes[0], native.height, native.width
+    rows = numpy.frombuffer(plane, numpy.uint8, height * plane.line_size).reshape(height, plane.line_size)
+    return rows[:, : width * 3].reshape(height, width, 3)
 
 
 def _restore_picture(
