@@ -391,6 +391,14 @@ def told(stream: Stream, track: int, timestamp: int) -> int:
     return wall_time
 
 
+async def test_what_arrives_after_the_end_is_ignored() -> None:
+    stream = begun_stream()
+    stream.close()
+    stream.on_sender_report(0, report(2_208_988_800 + 10, 90_000), 0.0)
+    write(stream, rtp(2, SLICE, timestamp=93_000), 0)
+    stream.flush()
+
+
 async def test_clock_of_the_publisher_does_not_shift_the_readers_clock() -> None:
     stream = begun_stream()
     before = told(stream, 0, 90_000)
