@@ -181,6 +181,33 @@ def test_environment_of_the_compose_example(tmp_path: Path) -> None:
     assert any(target.startswith(f"{folder}/") for target in targets)
 
 
+def test_compose_of_a_cluster() -> None:
+    """Three nodes that differ in their names and ports only; Prometheus looks where they are."""
+    compose = yaml(DOCKER / "cluster.yml")
+    services = compose["services"]
+    nodes = {name: service for name, service in services.items() if "build" in service}
+    assert set(services) == {*nodes, "nats", "prometheus"}
+    assert len(nodes) == 3
+    ports: list[str] = []
+    for name, service in nodes.items():
+        assert (DOCKER / service["build"]).resolve() == ROOT
+        assert service["depends_on"] == ["nats"]
+        assert all(isinstance(value, str) for value in service["environment"].values()), "YAML makes yes a truth value"
+        loaded = load(None, service["environment"])
+        assert not loaded.warnings
+        configuration = loaded.configuration
+        assert (configuration.node_name, configuration.cluster) == (name, ("nats://nats:4222",))
+        assert configuration.cluster_token
+        ports += [published.split(":")[0] for published in service["ports"]]
+    assert len(set(ports)) == len(ports)
+    for name in ("nats", "prometheus"):
+        assert re.search(r":v?\d+\.\d+\.\d+$", services[name]["image"]), "a version that does not change by itself"
+    assert "-js" in services["nats"]["command"]
+    source = services["prometheus"]["configs"][0]["source"]
+    (job,) = YAML(typ="safe").load(compose["configs"][source]["content"])["scrape_configs"]
+    assert job["static_configs"] == [{"targets": [f"{name}{configuration.metrics_address}" for name in nodes]}]
+
+
 MODULES = (
     "asyncio", "ctypes", "hashlib", "lzma", "multiprocessing", "sqlite3", "ssl", "uuid", "zlib", "zoneinfo",
     "cryptography", "nacl.secret", "uvloop",
