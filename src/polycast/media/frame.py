@@ -84,6 +84,16 @@ class Frame:
             parts.append(unit)
         return parts
 
+    def avcc_pieces(self) -> list[bytes]:
+        """Return what `avcc` returns in pieces, to be kept: none of them is a part of something larger."""
+        if self._sample is not None or (self._cache is not None and "avcc" in self._cache):
+            return [self.avcc()]
+        pieces: list[bytes] = []
+        for unit in self.units:
+            pieces.append(len(unit).to_bytes(4, "big"))
+            pieces.append(unit)
+        return pieces
+
     def annexb(self) -> bytes:
         """Return the units with Annex B start codes (Rec. ITU-T H.264 Annex B), computed once."""
         return self._cached("annexb", self._build_annexb)

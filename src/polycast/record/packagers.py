@@ -99,13 +99,15 @@ class Fmp4Packager:
         self._runs = {}
 
     def add(self, position: int, frame: Frame, duration: int) -> int:
-        codec = self._tracks[position].codec
-        sample = self._mappings[position].sample(codec, frame)
+        codec, mapping = self._tracks[position].codec, self._mappings[position]
         run = self._runs.get(position)
+        sample = b"" if mapping.keeps_units and not frame.key else mapping.sample(codec, frame)
         if run is None:
             # less than 0 only if the start of the segment was rounded up to a tick
             base_time = max(frame.dts - self._bases[position], 0)
             run = self._runs[position] = SampleRun(position + 1, base_time, codec.kind is Kind.VIDEO)
+        if not sample:
+            return run.append_pieces(frame.avcc_pieces(), duration, frame.pts - frame.dts, frame.key)
         run.append(sample, duration, frame.pts - frame.dts, frame.key)
         return len(sample)
 

@@ -39,7 +39,7 @@ _EXPRESSIONS: Final = {
     "z": r"Z|[+-][0-9]{4}",
 }
 
-_MANY_FILES: Final = 10_000
+_MANY_FILES: Final = 1_000
 """Files of one path behind which no directories of others are looked for."""
 
 _PAUSE_ENTRIES: Final = 256  # entries of directories, about half a millisecond

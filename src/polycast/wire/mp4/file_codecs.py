@@ -14,6 +14,8 @@ from polycast.media.codec import (
     G711,
     G722,
     G726,
+    H264,
+    H265,
     KLV,
     LPCM,
     MJPEG,
@@ -60,6 +62,8 @@ class FileMapping(Generic[AnyCodec]):
     RemoteProtocolError if they are invalid."""
     sample: Callable[[AnyCodec, Frame], bytes] = one_unit
     """Return a frame as a sample."""
+    keeps_units: bool = False
+    """Whether frames other than key frames are samples as they are, with lengths before their units."""
     is_described_by_frames: bool = False
     """Whether key frames have parameters that are nowhere else."""
 
@@ -70,7 +74,12 @@ def _describe_by_parameters(codec: Codec, first: Frame) -> Description:
 
 
 def _for_browsers(mapping: CodecMapping[Any]) -> FileMapping[Any]:
-    return FileMapping(codec_type=mapping.codec_type, describe=_describe_by_parameters, sample=mapping.sample)
+    return FileMapping(
+        codec_type=mapping.codec_type,
+        describe=_describe_by_parameters,
+        sample=mapping.sample,
+        keeps_units=mapping.codec_type in (H264, H265),
+    )
 
 
 def _visual(size: tuple[int, int], object_type: int, specific: bytes) -> Description:

@@ -18,6 +18,9 @@ _SAMPLE_DURATION = 0x000100
 _SAMPLE_SIZE = 0x000200
 _SAMPLE_FLAGS = 0x000400
 _SAMPLE_COMPOSITION_OFFSET = 0x000800
+_PLAIN_ROW = 2
+"""Numbers of a sample in the table."""
+_FULL_ROW = 4
 _PLAIN_RUN = _DATA_OFFSET | _SAMPLE_DURATION | _SAMPLE_SIZE
 _FULL_RUN = _PLAIN_RUN | _SAMPLE_FLAGS | _SAMPLE_COMPOSITION_OFFSET
 
@@ -25,8 +28,8 @@ _FULL_RUN = _PLAIN_RUN | _SAMPLE_FLAGS | _SAMPLE_COMPOSITION_OFFSET
 class SampleRun:
     """Consecutive samples of one track, which become one track fragment.
 
-    ``payloads`` are the samples' bytes, ``table`` the rows of the run as flat numbers: duration and size for a plain
-    run, duration, size, flags and composition offset (modulo 2**32) for a full one.
+    ``payloads`` are the samples' bytes, in pieces, ``table`` the rows of the run as flat numbers: duration and size for
+    a plain run, duration, size, flags and composition offset (modulo 2**32) for a full one.
     """
 
     __slots__ = ("base_time", "full", "payloads", "size", "table", "track_id")
@@ -44,8 +47,17 @@ class SampleRun:
 
     def append(self, payload: bytes, duration: int, composition_offset: int, key: bool) -> None:
         """Add a sample. ``duration`` and ``composition_offset`` (may be negative) in ticks of the track."""
-        size = len(payload)
         self.payloads.append(payload)
+        self._add(len(payload), duration, composition_offset, key)
+
+    def append_pieces(self, pieces: Sequence[bytes], duration: int, composition_offset: int, key: bool) -> int:
+        """Add a sample whose bytes need not be joined, and return its size."""
+        size = sum(map(len, pieces))
+        self.payloads += pieces
+        self._add(size, duration, composition_offset, key)
+        return size
+
+    def _add(self, size: int, duration: int, composition_offset: int, key: bool) -> None:
         self.size += size
         if self.full:
             flags = KEY_SAMPLE if key else OTHER_SAMPLE
@@ -67,12 +79,12 @@ def fragment_pieces(sequence: int, runs: Sequence[SampleRun]) -> list[bytes]:
     run_sizes = [20 + 4 * len(run.table) for run in runs]
     moof_size = 24 + sum(run_sizes) + 48 * len(runs)
     data_offset = moof_size + 8
-    pieces = [pack(">I4sI4sII", moof_size, b"moof", 16, b"mfhd", 0, sequence & 0xFFFFFFFF)]
+    heads = [pack(">I4sI4sII", moof_size, b"moof", 16, b"mfhd", 0, sequence & 0xFFFFFFFF)]
     for run, run_size in zip(runs, run_sizes, strict=True):
-        pieces.append(_build_track_fragment(run, run_size, data_offset))
+        heads.append(_build_track_fragment(run, run_size, data_offset))
         data_offset += run.size
-    pieces.append(pack(">I4s", data_offset - moof_size, b"mdat"))
-    pieces = [b"".join(pieces)]
+    heads.append(pack(">I4s", data_offset - moof_size, b"mdat"))
+    pieces: list[bytes] = [b"".join(heads)]
     for run in runs:
         pieces += run.payloads
     return pieces
@@ -95,7 +107,7 @@ def _build_track_fragment(run: SampleRun, run_size: int, data_offset: int) -> by
         run_size,
         b"trun",
         _VERSION_1 | (_FULL_RUN if run.full else _PLAIN_RUN),
-        len(run.payloads),
+        len(run.table) // (_FULL_ROW if run.full else _PLAIN_ROW),
         data_offset,
         *run.table,
     )
