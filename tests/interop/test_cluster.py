@@ -103,6 +103,11 @@ def test_three_machines(nats: Nats, tmp_path: Path) -> None:
         for server in (a, b, c):
             server.program.wait_until(lambda each=server: "is connected" in each.log, "the registry")  # type: ignore[misc]
 
+        # A name belongs to one server.
+        (tmp_path / "again").mkdir()
+        with pytest.raises(pytest.fail.Exception, match="another server is node 'b' already"):
+            stack.enter_context(node("b", nats, tmp_path / "again"))
+
         # Published at A over RTMP, read at B over RTSP and at C over HLS.
         first = stack.enter_context(publisher(a, "cam", "red", tmp_path))
         a.wait_for_publisher("cam", first)
