@@ -286,6 +286,9 @@ def make_certificate(folder: Path) -> None:
     certificate.cert_chain_pems[0].write_to_path(folder / "server.crt")
 
 
+WORKERS = int(os.environ.get("POLYCAST_INTEROP_WORKERS", "1"))
+"""Of each server: with more than one, most readers are at another worker than the publisher."""
+
 DIALECTS = ("rtsp-simple-server", "mediamtx")
 """The servers whose configuration `run_server` can write."""
 
@@ -304,10 +307,18 @@ _RENAMED = {
 """What MediaMTX calls settings that `run_server` writes."""
 
 
+def _media_port() -> int:
+    """Return a port for RTP of which every worker has another one, eight after that of the one before it."""
+    port = free_port()
+    while WORKERS > 1 and free_port() < port + 8 * WORKERS:
+        pass
+    return port
+
+
 def _in_words_of_mediamtx(configuration: str) -> str:
     for old, new in _RENAMED.items():
         configuration = re.sub(rf"^{old}(?=:|$)", new, configuration, flags=re.MULTILINE)
-    srtp, multicast = free_port(), free_port()
+    srtp, multicast = _media_port(), free_port()
     more = {
         **dict.fromkeys(("webrtc", "srt", "moq"), "no"),
         "srtpAddress": f'":{srtp}"',
@@ -342,7 +353,7 @@ def run_server(
     """
     if not (folder / "server.crt").exists():
         make_certificate(folder)
-    port, tls_port, rtp = free_port(), free_port(), free_port()
+    port, tls_port, rtp = free_port(), free_port(), _media_port()
     rtmp_port, rtmps_port = (free_port(), free_port()) if rtmp else (0, 0)
     multicast_rtp = free_port()
     host = "" if net.prefix else "127.0.0.1"
@@ -365,11 +376,14 @@ def run_server(
         f"multicastRTPPort: {multicast_rtp}\nmulticastRTCPPort: {multicast_rtp + 1}\n"
         f"{rtmp_settings}{hls_settings}{settings.replace('{port}', str(port))}"
     )
+    if WORKERS > 1:
+        # With a command for each connection, clients stay at the worker that has accepted them: streams are copied.
+        text = f'workers: {WORKERS}\nrunOnDisconnect: "true"\n{text}'
     configuration.write_text(_in_words_of_mediamtx(text) if dialect == "mediamtx" else text)
     environment = {"PYTHONPATH": str(ROOT / "src"), "PYTHONUNBUFFERED": "1"}
     with start("server", [*command, configuration], folder, net=net, environment=environment) as program:
         server = Server(program, net, port, tls_port, folder, rtmp_port, rtmps_port, hls_port)
-        listeners = (4 if rtmp else 2) + bool(hls)
+        listeners = ((4 if rtmp else 2) + bool(hls)) * WORKERS
         program.wait_until(lambda: server.log.count("listener opened on") >= listeners, "open listeners")
         yield server
         assert program.process.poll() is None, f"the server died\n{program.describe()}"
