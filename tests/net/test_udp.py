@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ctypes
 import errno
 import socket
 import time
@@ -364,3 +365,10 @@ async def test_remembered_addresses_are_limited(monkeypatch: pytest.MonkeyPatch)
                 assert receiver.received[-1][1] == sender.getsockname()
             assert len(addresses.decoded) <= 3
             assert len(addresses.encoded) <= 3
+
+
+@pytest.mark.skipif(not datagram_batches.IS_SUPPORTED, reason="this system has no such calls")
+def test_a_sandbox_that_refuses_batches_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert datagram_batches._load() is not None
+    monkeypatch.setattr(ctypes, "get_errno", lambda: errno.ENOSYS)
+    assert datagram_batches._load() is None

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import ctypes
+import errno
 import os
 import socket
 import struct
@@ -61,11 +62,15 @@ def _load() -> ctypes.CDLL | None:
         return None
     library.sendmmsg.argtypes = (ctypes.c_int, ctypes.c_void_p, ctypes.c_uint, ctypes.c_int)
     library.recvmmsg.argtypes = (ctypes.c_int, ctypes.c_void_p, ctypes.c_uint, ctypes.c_int, ctypes.c_void_p)
-    return library
+    # A sandbox may refuse calls that the system has, and does so before it is noticed that there is no such socket.
+    library.sendmmsg(-1, None, 0, 0)
+    can_send = ctypes.get_errno() == errno.EBADF
+    library.recvmmsg(-1, None, 0, 0, None)
+    can_receive = ctypes.get_errno() == errno.EBADF
+    return library if can_send and can_receive else None
 
 
 _LIBRARY: Final = _load()
-
 
 IS_SUPPORTED: Final = _LIBRARY is not None
 """Whether the system has these calls."""
