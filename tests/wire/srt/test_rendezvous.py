@@ -164,7 +164,7 @@ def test_whatever_is_lost(seed: int) -> None:
     )
     meeting.sides[seed % 2].begins_at = START + seed * 0.01
     meeting.connect()
-    for number in range(50):
+    for number in range(60):
         meeting.send(0, payload(number))
         meeting.send(1, payload(number))
         meeting.run(0.01)
@@ -172,7 +172,8 @@ def test_whatever_is_lost(seed: int) -> None:
     for each in meeting.sides:
         assert each.connection is not None
         assert each.connection.state is State.OPEN
-        assert each.delivered == [payload(number) for number in range(50)]
+        # Nothing follows the last ones that would tell of their loss.
+        assert each.delivered[:50] == [payload(number) for number in range(50)]
 
 
 def test_the_larger_delay_counts() -> None:
