@@ -107,6 +107,34 @@ async def test_publisher_and_viewer_over_the_relay(
             assert session.remote_candidate.startswith("prflx/udp/127.0.0.1/")
 
 
+async def test_a_turn_server_tells_the_public_address_as_well(coturn: dict[str, int]) -> None:
+    only = {"webrtcLocalUDPAddress": "", "webrtcIPsFromInterfaces": False, "webrtcAdditionalHosts": []}
+    url = f"turn:127.0.0.1:{coturn['turn']}"
+    async with running(**settings(url), **only) as fixture, connection() as publisher:
+        await fixture.log.wait(r"relays 127.0.0.1:\d+")
+        await fixture.log.wait(r"public address: 127.0.0.1:\d+")
+        publisher.addTransceiver(Colours(), "sendonly")
+        await publisher.setLocalDescription(await publisher.createOffer())
+        response = await fixture.http.post(
+            "/cam/whip", content=publisher.localDescription.sdp, headers={"Content-Type": "application/sdp"}
+        )
+        assert [words[7] for words in own_candidates(response.text)] == ["srflx", "relay"]
+
+
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [
+        ("stun:a.example", "stun:a.example"),
+        ("turn:a.example", "stun:a.example:3478"),
+        ("turn:[2001:db8::1]:5?transport=udp", "stun:[2001:db8::1]:5"),
+        ("turn:a.example:5?transport=tcp", ""),
+        ("turns:a.example", ""),
+    ],
+)
+def test_addresses_of_stun_servers(url: str, expected: str) -> None:
+    assert relay_transport.stun_url(url) == expected
+
+
 async def test_wrong_credentials_are_logged_and_disturb_nobody(coturn: dict[str, int]) -> None:
     server = {"url": f"turn:127.0.0.1:{coturn['turn']}", "username": "somebody", "password": "wrong"}
     async with running(webrtcICEServers2=[server]) as fixture, connection() as publisher:

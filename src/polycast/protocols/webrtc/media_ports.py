@@ -15,6 +15,7 @@ from polycast.protocols.webrtc.peer import LitePeer
 from polycast.protocols.webrtc.peers import Peers
 from polycast.protocols.webrtc.public_address import PublicAddress
 from polycast.protocols.webrtc.relay import Relay
+from polycast.protocols.webrtc.relay_transport import stun_url
 from polycast.protocols.webrtc.stream_port import StreamPort
 from polycast.security.addresses import parse_address
 from polycast.wire.webrtc.candidates import (
@@ -148,11 +149,11 @@ class MediaPorts:
         ]
 
     def use_servers(self, servers: Sequence[IceServer]) -> None:
-        """Use those of these servers that are not only for clients: ask STUN servers for the public address, and TURN
+        """Use those of these servers that are not only for clients: ask all of them for the public address, and TURN
         servers for one of theirs."""
         own = [item for item in servers if not item.client_only]
         if self._public is not None:
-            self._public.ask([item.url for item in own if item.url.startswith("stun:")])
+            self._public.ask(list(dict.fromkeys(url for item in own if (url := stun_url(item.url)))))
         relays = [item for item in own if item.url.startswith("turn")]
         for server in [server for server in self._relays if server not in relays]:
             self._relays.pop(server).close()

@@ -150,3 +150,13 @@ def parse_turn_url(url: str) -> tuple[str, str, int, str]:
     scheme, host, port, transport = match.groups()
     transport = "tcp" if scheme == "turns" else transport or "udp"
     return scheme, host.strip("[]"), int(port) if port else _DEFAULT_PORTS[scheme], transport
+
+
+def stun_url(url: str) -> str:
+    """Return the URL under which a STUN server answers: TURN servers over UDP do, too. Empty if there is none."""
+    if url.startswith("stun:"):
+        return url
+    _, host, port, transport = parse_turn_url(url)
+    if transport != "udp":
+        return ""
+    return f"stun:[{host}]:{port}" if ":" in host else f"stun:{host}:{port}"
