@@ -21,7 +21,7 @@ from polycast.wire.mp4.demuxer import Demuxer
 from polycast.wire.mp4.fragment import SampleRun, build_fragment
 from polycast.wire.mp4.initialization import InitializationTrack, build_initialization
 
-PAIRS = [("h264b", "aac"), ("h265", "opus"), ("av1", "mp3"), ("vp9", "ac3"), ("h264", "flac")]
+PAIRS = [("h264b", "aac"), ("h265", "opus"), ("av1", "mp3"), ("vp9", "ac3"), ("h264", "flac"), ("h264", "eac3")]
 FLAGS = ["+frag_keyframe+delay_moov+default_base_moof", "+cmaf+frag_keyframe+delay_moov+negative_cts_offsets"]
 
 
