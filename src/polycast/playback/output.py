@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import hashlib
 import time
+from array import array
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
+from itertools import accumulate
 from typing import Final, NamedTuple, Protocol
 
 from polycast.media.timebase import NANOSECONDS, rescale
@@ -169,25 +171,38 @@ def _read(file: RecordedFile, cut: Cut) -> Iterator[bytes]:
         rest -= size
 
 
-class _Extent(NamedTuple):
-    """Consecutive bytes of a file."""
+class _Extents:
+    """Consecutive bytes of files, in the order of the output. There are some for each second, so they are columns of
+    numbers: those of a day take 5 MB."""
 
-    file: str
-    token: int
-    position: int
-    size: int
+    def __init__(self) -> None:
+        self._names: list[str] = []
+        self._files, self.tokens, self.positions, self.sizes = array("L"), array("Q"), array("Q"), array("Q")
+
+    def add(self, file: str, token: int, position: int, size: int) -> None:
+        if not self._names or self._names[-1] != file:
+            self._names.append(file)
+        self._files.append(len(self._names) - 1)
+        self.tokens.append(token)
+        self.positions.append(position)
+        self.sizes.append(size)
+
+    def __len__(self) -> int:
+        return len(self.sizes)
+
+    def file_of(self, index: int) -> str:
+        """Return the name of the file of one."""
+        return self._names[self._files[index]]
 
 
 class IndexedFile:
     """An MP4 file with an index of its samples, whose media is still in the recorded files."""
 
-    def __init__(self, files: Files, head: bytes, extents: list[_Extent], tag: str) -> None:
+    def __init__(self, files: Files, head: bytes, extents: _Extents, tag: str) -> None:
         self._files = files
         self._head = head
         self._extents = extents
-        self._offsets = [len(head)]
-        for extent in extents:
-            self._offsets.append(self._offsets[-1] + extent.size)
+        self._offsets = array("Q", accumulate(extents.sizes, initial=len(head)))
         self.tag = tag
         """Differs if the file does."""
 
@@ -206,15 +221,15 @@ class IndexedFile:
         while start < min(end, len(self._head)):
             yield self._head[start : min(end, start + BLOCK, len(self._head))]
             start = min(end, start + BLOCK, len(self._head))
+        extents = self._extents
         index = max(bisect_right(self._offsets, start) - 1, 0)
-        while start < end and index < len(self._extents):
-            name = self._extents[index].file
+        while start < end and index < len(extents):
+            name = extents.file_of(index)
             with self._files.open(name) as file:
-                while start < end and index < len(self._extents) and self._extents[index].file == name:
-                    extent = self._extents[index]
+                while start < end and index < len(extents) and extents.file_of(index) == name:
                     skipped = start - self._offsets[index]
-                    size = min(extent.size - skipped, BLOCK, end - start)
-                    yield file.read(extent.token, extent.position + skipped, size)
+                    size = min(extents.sizes[index] - skipped, BLOCK, end - start)
+                    yield file.read(extents.tokens[index], extents.positions[index] + skipped, size)
                     start += size
                     if start >= self._offsets[index + 1]:
                         index += 1
@@ -229,7 +244,7 @@ def indexed(files: Files, segments: Sequence[Segment], wanted: Wanted, is_abando
     """
     cutter: Cutter | None = None
     presentation: Presentation | None = None
-    extents: list[_Extent] = []
+    extents = _Extents()
     samples = 0
     digest = hashlib.blake2b(digest_size=12)
     for source in _sources(files, segments, wanted):
@@ -241,7 +256,7 @@ def indexed(files: Files, segments: Sequence[Segment], wanted: Wanted, is_abando
                 raise Abandoned
             for cut in group:
                 presentation.add(cut.run)
-                extents.append(_Extent(source.segment.file, cut.token, cut.source.position, cut.source.size))
+                extents.add(source.segment.file, cut.token, cut.source.position, cut.source.size)
                 samples += len(cut.run)
         if samples > MAXIMUM_SAMPLES:
             raise PeriodTooLong

@@ -70,8 +70,10 @@ class _TrackIndex:
         self.compositions = _Lengths()
         self.sync = array("I")
         """Numbers of the samples at which decoding can begin, from 1."""
-        self.chunks: list[tuple[int, int]] = []
-        """Number of samples, and offset of the first byte from the start of the media."""
+        self.chunk_samples = array("I")
+        """Number of samples of each chunk."""
+        self.chunk_offsets = array("Q")
+        """Offset of the first byte of each chunk from the start of the media."""
         self.start = 0
         """Decoding time of the first sample in ticks; may be negative."""
         self.end = 0
@@ -90,7 +92,8 @@ class _TrackIndex:
         self.sizes.extend(run.sizes)
         self.durations.extend(run.durations)
         self.compositions.extend(run.compositions)
-        self.chunks.append((len(run), offset))
+        self.chunk_samples.append(len(run))
+        self.chunk_offsets.append(offset)
 
     def build(self, media_offset: int) -> bytes:
         """Return the trak box; ``media_offset`` is the file offset of the first byte of the media."""
@@ -155,13 +158,13 @@ class _TrackIndex:
             pieces.append(full_box(b"ctts", 1, 0, count, _bytes(compositions)))
         chunks = array("I")
         last = 0
-        for number, (count_of_samples, _) in enumerate(self.chunks, 1):
+        for number, count_of_samples in enumerate(self.chunk_samples, 1):
             if count_of_samples != last:
                 chunks.extend((number, count_of_samples, 1))
                 last = count_of_samples
         pieces.append(full_box(b"stsc", 0, 0, pack(">I", len(chunks) // 3), _bytes(chunks)))
         pieces.append(full_box(b"stsz", 0, 0, pack(">II", 0, len(self.sizes)), _bytes(self.sizes)))
-        offsets = array("Q", (media_offset + offset for _, offset in self.chunks))
+        offsets = array("Q", (media_offset + offset for offset in self.chunk_offsets))
         pieces.append(full_box(b"co64", 0, 0, pack(">I", len(offsets)), _bytes(offsets)))
         return box(b"stbl", *pieces)
 
