@@ -57,11 +57,12 @@ def test_files_of_a_killed_server_can_be_read(tmp_path: Path, record_format: str
             assert len(container.streams) == len(BOTH)
             video = container.streams.video[0]
             found = [packet for packet in container.demux(video) if packet.size and packet.pts is not None]
+            assert video.time_base is not None
+            time_base = float(video.time_base)  # a stream is freed with its container
         assert found[0].is_keyframe
-        assert video.time_base is not None
         first = float(found[0].pts or 0) if record_format == "fmp4" else 0
         start = times[-1] + 1 / 30 if times and record_format == "fmp4" else 0
-        times += [(float(packet.pts or 0) - first) * float(video.time_base) + start for packet in found]
+        times += [(float(packet.pts or 0) - first) * time_base + start for packet in found]
     assert sum(file.stat().st_size for file in files) >= written
     assert [after - before for before, after in pairwise(times)] == pytest.approx(
         [1 / 30] * (len(times) - 1), abs=0.001
