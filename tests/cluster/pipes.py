@@ -13,6 +13,9 @@ Protocol = TypeVar("Protocol", bound=asyncio.BaseProtocol)
 BUFFER = 256 * 1024
 """Bytes on the way before the writer has to wait."""
 
+SPACING = 1e-6
+"""Seconds between what arrives at one end."""
+
 
 class Pipe(asyncio.Transport):
     """One end."""
@@ -37,8 +40,8 @@ class Pipe(asyncio.Transport):
         return asyncio.get_running_loop()
 
     def _later(self, what: Callable[..., None], *arguments: Any) -> None:
-        # In order, whatever the latency is.
-        self._last = max(self._last, self.loop.time() + self.network.delay())
+        # In order, whatever the latency is; never at the same time, as a loop calls what is due then in any order.
+        self._last = max(self._last + SPACING, self.loop.time() + self.network.delay())
         self.loop.call_at(self._last, what, *arguments)
 
     def write(self, data: bytes) -> None:  # type: ignore[override]
