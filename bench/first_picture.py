@@ -60,7 +60,11 @@ def published(server: polycast.Server) -> Iterator[None]:
 def with_ffmpeg(url: str, options: tuple[str, ...]) -> Callable[[], None]:
     """Return what reads one picture."""
     command = ["ffmpeg", "-v", "error", *QUICK, *options, "-i", url, "-an", "-frames:v", "1", "-f", "null", "-"]
-    return lambda: subprocess.run(command, check=True, timeout=60) and None
+
+    def read() -> None:
+        subprocess.run(command, check=True, timeout=60)
+
+    return read
 
 
 def median(read: Callable[[], None]) -> float:

@@ -19,7 +19,7 @@ from typing import Any
 from bench.feed import run_feed
 from bench.hls_files import LOW_LATENCY_BITS_PER_SECOND
 from bench.media import BITS_PER_SECOND, STAMP_MAGIC, STAMP_SIZE, Frame, SyntheticStream, read_stamp
-from bench.rtsp_load import RtspError, _connect_publisher
+from bench.rtsp_load import RtspError, connect_publisher
 from bench.server import HOST
 from bench.stamped import StampedSocket
 
@@ -50,7 +50,7 @@ def publish_plain(connection: Connection, port: int, stream_count: int) -> None:
 
 def _publish(connection: Connection, port: int, bits_per_second: int) -> None:
     try:
-        publisher = _connect_publisher(port, "bench0").socket
+        publisher = connect_publisher(port, "bench0").socket
     except RtspError:  # a server of files
         publisher = None
     connection.send({})

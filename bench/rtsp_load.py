@@ -83,7 +83,7 @@ class RtspConnection:
 
 def publish(connection: Connection, port: int, stream_count: int) -> None:
     """Worker: one publisher per stream, each writing packet by packet."""
-    publishers = [_connect_publisher(port, _path(index)) for index in range(stream_count)]
+    publishers = [connect_publisher(port, _path(index)) for index in range(stream_count)]
     sends = [publisher.socket.send for publisher in publishers]
     connection.send({})
 
@@ -115,7 +115,7 @@ def _path(index: int) -> str:
     return f"bench{index}"
 
 
-def _connect_publisher(port: int, path: str) -> RtspConnection:
+def connect_publisher(port: int, path: str) -> RtspConnection:
     url = f"rtsp://{HOST}:{port}/{path}"
     rtsp = RtspConnection(port)
     rtsp.request("OPTIONS", url)
