@@ -9,6 +9,8 @@ from polycast.codecs import eac3
 from polycast.codecs.bits import BitWriter
 from polycast.errors import LocalProtocolError, RemoteProtocolError
 from polycast.media.codec import EAC3
+from polycast.media.frame import Frame
+from polycast.rtp.payload.eac3 import EAC3Packetizer
 
 LAYOUTS = {"mono": 1, "stereo": 2, "3.0": 3, "5.0": 5, "5.1": 6}
 RATES = {1: 96, 2: 192, 6: 384}
@@ -140,3 +142,14 @@ def test_hostile_input(data: bytes) -> None:
             eac3.parse_configuration_record(value, 48_000)
         except RemoteProtocolError:
             pass
+
+
+def test_an_access_unit_with_more_fragments_than_can_be_counted_is_not_sent() -> None:
+    """Their number has 8 bits (RFC 4598 section 4.1.1)."""
+    largest = bytes.fromhex("0b7707ff0480") + bytes(4090)
+    depends = bytes.fromhex("0b7747ff0480") + bytes(4090)
+    unit = (largest + 9 * depends) * 6
+    assert eac3.read_access_unit(unit) is not None
+    frame = Frame((unit,), 0, 0, key=True)
+    assert len(EAC3Packetizer(96, 1, 0, 0, 1_400).payloads(frame)) == 176
+    assert EAC3Packetizer(96, 1, 0, 0, 500).payloads(frame) == ()

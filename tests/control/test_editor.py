@@ -14,8 +14,10 @@ from tests.control.support import Server, running, running_file, serving
 
 from polycast.config import crypto, load, load_bytes
 from polycast.config.dialects.registry import DIALECTS
-from polycast.config.whole import text_of
+from polycast.config.schema import Configuration
+from polycast.config.whole import load_text, text_of
 from polycast.control.console import editor
+from polycast.errors import ConfigurationError
 
 TEXT = """\
 # The settings of a test.
@@ -138,6 +140,21 @@ async def test_texts_include_only_files_of_the_configuration(tmp_path: Path) -> 
         for included in (f"{tmp_path}/known.yml", "conf.d/one.yml", "conf.d/*"):
             response = await server.post("/v1/config/check", {"text": f"include: ['{included}']\n"})
             assert response.json()["problems"] == [], included
+        (folder / "server.key").write_text("secret: x\n")
+        for included in ("server.key", "server*", "*"):
+            response = await server.post("/v1/config/check", {"text": f"include: ['{included}']\n"})
+            (problem,) = response.json()["problems"]
+            assert "has other files than .yml and .yaml" in problem["text"], included
+            assert "secret" not in problem["text"]
+
+
+def test_a_configuration_in_the_root_directory_includes_nothing_more(tmp_path: Path) -> None:
+    """Containers have it there, and everything is below."""
+    secret = tmp_path / "secret.yml"
+    secret.write_text("secret: x\n")
+    for included in (str(secret), str(secret)[1:]):
+        with pytest.raises(ConfigurationError, match="not in the folder"):
+            load_text(f"include: '{included}'\n", "/polycast.yml", Configuration(), {}, ())
 
 
 async def test_texts_are_checked_by_line(tmp_path: Path) -> None:

@@ -89,7 +89,8 @@ warning.
 file that includes them, have its dialect, and cannot include others. `paths` and `pathDefaults` are put together from
 all files; otherwise, a setting, and the name of a path, can only be in one of them. A change of any file reloads all.
 Changes through the API are not written into included files, and a text that the console or the API puts in the place
-of the configuration can only include files in the folder of the configuration, or those included before.
+of the configuration can only include files in the folder of the configuration that end with `.yml` or `.yaml` (none if
+that is the root directory), or those included before.
 
 ## Values
 

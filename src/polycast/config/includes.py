@@ -18,6 +18,8 @@ INCLUDE: Final = "include"
 _MERGED: Final = ("paths", "pathDefaults")
 """Keys whose maps are put together from all files."""
 
+ENDINGS: Final = (".yml", ".yaml")
+"""Of the files that texts from the API can include."""
 MAXIMUM_FILES: Final = 1_000
 """Included files; more are a mistake, such as a pattern that matches a whole disk."""
 
@@ -44,13 +46,20 @@ def refuse_foreign(patterns: Sequence[str], known: Sequence[str], name: str) -> 
     """Raise ConfigurationError if a text that came through the API includes files that are not of the configuration.
 
     Otherwise, its errors would tell what is in any file of this machine. Allowed are the ``known`` patterns, and files
-    in the folder of the configuration file ``name`` or below.
+    in the folder of the configuration file ``name`` or below whose names are those of configurations: private keys and
+    passwords may be beside them. Everything is below the root directory, where containers have the file.
     """
     folder = os.path.join(Path(name).absolute().parent, "")
     for pattern in patterns:
-        if pattern not in known and (not pattern.startswith(folder) or os.pardir in Path(pattern).parts):
+        if pattern in known:
+            continue
+        if folder == os.sep or not pattern.startswith(folder) or os.pardir in Path(pattern).parts:
             raise ConfigurationError(
                 f"include: {pattern} is not in the folder of the configuration; only the file itself can include it"
+            )
+        if not all(file.endswith(ENDINGS) for file in matching([pattern])):
+            raise ConfigurationError(
+                f"include: {pattern} has other files than {' and '.join(ENDINGS)}; only the file itself can include it"
             )
 
 

@@ -17,6 +17,8 @@ from polycast.rtp.payload.rtp_payload import Part, RtpPayload, SdpEncoding, SdpM
 
 _HEADER_SIZE: Final = 2
 _COMPLETE, _FRAGMENT = 0, 1
+_MAXIMUM_FRAGMENTS: Final = 255
+"""Of one access unit (RFC 4598 section 4.1.1): their number has 8 bits."""
 _SYNC_WORD: Final = b"\x0b\x77"
 
 
@@ -62,12 +64,17 @@ class EAC3Depacketizer(BaseDepacketizer):
 
 
 def _payloads_of(units: Sequence[bytes], room: int) -> Sequence[bytes]:
-    """Return one payload of at most ``room`` bytes with these access units, or several with one that is too large."""
+    """Return one payload of at most ``room`` bytes with these access units, or several with one that is too large.
+
+    There is none if that would need more fragments than can be counted: in packets of a few hundred bytes.
+    """
     data, room = b"".join(units), room - _HEADER_SIZE
     if len(data) <= room:
         count = sum(unit.frames for _, unit in eac3.split_access_units(data))
         return (bytes((_COMPLETE, count)) + data,)
     parts = list(split_evenly(data, room))
+    if len(parts) > _MAXIMUM_FRAGMENTS:
+        return ()
     return [bytes((_FRAGMENT, len(parts))) + part for part in parts]
 
 

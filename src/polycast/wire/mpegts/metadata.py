@@ -7,7 +7,7 @@ from typing import Final
 from polycast.errors import RemoteProtocolError
 
 MAXIMUM_UNIT_SIZE: Final = 1024 * 1024
-"""Bytes of an access unit that comes in several cells; those of KLV have some hundred."""
+"""Bytes of the cells of an access unit, with their headers, as cells may be empty; units of KLV have some hundred."""
 
 _HEADER_SIZE: Final = 5
 _SERVICE: Final = 0
@@ -50,6 +50,8 @@ class MetadataReader:
     def __init__(self) -> None:
         self._pieces: list[bytes] | None = None
         """Of an access unit whose last cell has not come."""
+        self._size = 0
+        """Bytes of their cells."""
 
     def read(self, payload: bytes) -> list[bytes]:
         """Return the access units that end in the payload of a PES packet. Raises RemoteProtocolError."""
@@ -70,10 +72,11 @@ class MetadataReader:
             self._pieces = None
             units.append(data)
         elif part == _FIRST:
-            self._pieces = [data]
+            self._pieces, self._size = [data], _HEADER_SIZE + len(data)
         elif self._pieces is not None:
             self._pieces.append(data)
-            if sum(map(len, self._pieces)) > MAXIMUM_UNIT_SIZE:
+            self._size += _HEADER_SIZE + len(data)
+            if self._size > MAXIMUM_UNIT_SIZE:
                 self._pieces = None
                 raise RemoteProtocolError("a metadata access unit is too large")
             if part == _LAST:
