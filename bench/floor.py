@@ -70,13 +70,20 @@ def send_udp_segmented(connection: Connection, stream_count: int, reader_count: 
 
 def send_srtp(connection: Connection, stream_count: int, reader_count: int) -> None:
     """Worker: AES-128-GCM of each packet for each destination into one buffer, and one segmented send of that."""
-    keys = [AESGCM(_key_of(index)) for index in range(reader_count)]
-    _run_udp(connection, stream_count, reader_count, partial(_send_encrypted, keys))
+    _run_udp(connection, stream_count, reader_count, partial(_send_encrypted, _Keys()))
 
 
-def _key_of(index: int) -> bytes:
-    """The key of a reader, which both sides know without a handshake."""
-    return index.to_bytes(16, "big")
+def _key_of(port: int) -> bytes:
+    """The key of the reader at a port, which both sides know without a handshake."""
+    return port.to_bytes(16, "big")
+
+
+class _Keys(dict[tuple[str, int], AESGCM]):
+    """Ciphers by the address of the reader."""
+
+    def __missing__(self, address: tuple[str, int]) -> AESGCM:
+        cipher = self[address] = AESGCM(_key_of(address[1]))
+        return cipher
 
 
 def send_counter_mode(connection: Connection, stream_count: int, reader_count: int) -> None:
@@ -140,9 +147,9 @@ class _EncryptedSample:
 def read_srtp(connection: Connection, reader_count: int) -> None:
     """Worker: plain sockets, a sample of which decrypts what `send_srtp` sends."""
     readers = []
-    for index, (media, _control) in enumerate(bind_udp_pairs(reader_count)):
+    for media, _control in bind_udp_pairs(reader_count):
         enlarge_receive_buffer(media)
-        readers.append(Reader(media, partial(_EncryptedSample, _key_of(index))))
+        readers.append(Reader(media, partial(_EncryptedSample, _key_of(media.getsockname()[1]))))
     run_sink(connection, readers)
 
 
@@ -251,9 +258,7 @@ def _send_segmented(sender: socket.socket, destinations: list[tuple[str, int]], 
             sendmsg(data, ancillary, 0, destination)
 
 
-def _send_encrypted(
-    keys: list[AESGCM], sender: socket.socket, destinations: list[tuple[str, int]], frame: Frame
-) -> None:
+def _send_encrypted(keys: _Keys, sender: socket.socket, destinations: list[tuple[str, int]], frame: Frame) -> None:
     runs = []
     for run in _runs_of_equal_size(frame.datagrams):
         buffer = memoryview(bytearray(sum(map(len, run)) + len(run) * _TAG_SIZE))
@@ -268,8 +273,8 @@ def _send_encrypted(
         ancillary = [(socket.IPPROTO_UDP, _UDP_SEGMENT, struct.pack("H", len(run[0]) + _TAG_SIZE))]
         runs.append((places, [buffer], ancillary))
     sendmsg = sender.sendmsg
-    for key, destination in zip(keys, destinations, strict=False):
-        encrypt_into = key.encrypt_into
+    for destination in destinations:
+        encrypt_into = keys[destination].encrypt_into
         for places, data, ancillary in runs:
             for header, payload, place in places:
                 encrypt_into(header, payload, header, place)
