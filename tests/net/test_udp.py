@@ -106,6 +106,21 @@ async def test_route_that_refuses_segmentation(
     monkeypatch.undo()
 
 
+@pytest.mark.parametrize("size", [1000, 3000])
+async def test_address_that_nothing_can_be_sent_to(ends: tuple[End, End], size: int) -> None:
+    """Anybody can send from port 0, to which no answer is possible: that changes nothing for the others."""
+    sender, receiver = ends
+    if not sender.socket._segments:
+        pytest.skip("the kernel has no segmentation")
+    address = ("127.0.0.1", receiver.socket.port)
+    sender.socket.send_segments(b"a" * 2000, 1000, address)
+    sender.socket.send_segments(b"b" * size, 1000, ("127.0.0.1", 0))
+    assert sender.socket._segments
+    sender.socket.send_segments(b"c" * 2000, 1000, address)
+    assert await receiver.get(4) == [b"a" * 1000, b"a" * 1000, b"c" * 1000, b"c" * 1000]
+    assert sender.socket._segment_size == 1000
+
+
 async def test_sizes_that_change(ends: tuple[End, End], monkeypatch: pytest.MonkeyPatch) -> None:
     """What is one datagram stays one whatever was cut before, and the other way round."""
     sender, receiver = ends

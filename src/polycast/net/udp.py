@@ -169,10 +169,11 @@ class UdpSocket:
         except OSError as error:
             if not self._segment_size or error.errno not in _CANNOT_SEGMENT:
                 raise
+            self._set_segment_size(0)
+            # An address to which nothing can be sent, such as one with port 0, gives the same errors, and raises here.
+            self._send_one_by_one(data, segment_size, address)
             # Segmentation does not work on this route (no checksum offload, a smaller MTU): one by one from now on.
             self._segments = error.errno == errno.EMSGSIZE
-            self._set_segment_size(0)
-            self._send_one_by_one(data, segment_size, address)
 
     def _set_segment_size(self, size: int) -> None:
         self._socket.setsockopt(socket.SOL_UDP, UDP_SEGMENT, size)

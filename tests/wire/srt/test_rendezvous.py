@@ -261,6 +261,49 @@ def test_an_initiator_repeats_its_agreement() -> None:
     assert engine.receive_data(packet(WAVE), START + 1) is None
 
 
+def test_whoever_asks_does_not_have_the_passphrase() -> None:
+    """This side is the initiator: a request of the peer does not take the place of the answer that has to be examined.
+    Nor does a peer that changes its cookie, and so the roles, in between."""
+    for cookie in (1, 9):
+        engine = side(11, 5, PASSPHRASE).engine
+        engine.receive_data(packet(dataclasses.replace(REQUEST, cookie=cookie)), START)
+        engine.receive_data(packet(WAVE), START)
+        with pytest.raises(RejectedError, match="wrong passphrase"):
+            engine.receive_data(packet(RESPONSE), START)
+
+
+def test_a_connection_is_not_refused_any_more() -> None:
+    """A handshake needs no number that only the peer knows."""
+    engine = side(11, 5).engine
+    engine.receive_data(packet(WAVE), START)
+    assert isinstance(engine.receive_data(packet(RESPONSE), START), Connection)
+    refused = dataclasses.replace(WAVE, kind=1000 + Rejection.PEER)
+    assert engine.receive_data(packet(refused, destination=0), START) is None
+
+
+@pytest.mark.parametrize("cookie", [3, 8])
+def test_a_peer_that_starts_again(cookie: int) -> None:
+    """What it said before does not count, and it may have the other role now."""
+    engine = side(11, 5).engine
+    assert isinstance(engine.receive_data(packet(REQUEST), START), RendezvousRequest)
+    fresh = dataclasses.replace(WAVE, socket_id=23, cookie=cookie)
+    engine.receive_data(packet(fresh), START)
+    engine.accept(None, START)  # what the former one has asked for
+    answer = engine.data_to_send(START)
+    assert answer is not None
+    is_initiator = parse_handshake(answer).extension(ExtensionType.CAPABILITIES_REQUEST) is not None
+    assert is_initiator is (cookie < 5)
+    assert parse_handshake(answer).extension(ExtensionType.CAPABILITIES_RESPONSE) is None
+    conclusion = dataclasses.replace(RESPONSE if is_initiator else REQUEST, socket_id=23, cookie=cookie)
+    found = engine.receive_data(packet(conclusion), START)
+    if not is_initiator:
+        assert isinstance(found, RendezvousRequest)
+        engine.accept(None, START)
+        found = engine.receive_data(packet(dataclasses.replace(WAVE, kind=HandshakeType.AGREEMENT, cookie=0)), START)
+    assert isinstance(found, Connection)
+    assert found.parameters.peer_id == 23
+
+
 @pytest.mark.parametrize(
     "data",
     [

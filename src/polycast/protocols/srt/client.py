@@ -214,6 +214,7 @@ class _Meeting:
         self._address = address
         self._peer = peer
         self._task: asyncio.Task[None] | None = None
+        self._is_refused = False
         own_id, sequence, cookie = secrets.randbits(30) | 1, secrets.randbits(31), secrets.randbits(32)
         self._engine = Rendezvous(
             _options_of(address), own_id, sequence, cookie, client.now(), keys, message, address.key_size
@@ -228,7 +229,7 @@ class _Meeting:
     def receive(self, packet: bytes, address: Address) -> None:
         """Process a datagram."""
         client, now = self._client, self._client.now()
-        if address[:2] != self._peer[:2]:
+        if self._is_refused or address[:2] != self._peer[:2]:
             return
         try:
             answer = self._engine.receive_data(packet, now)
@@ -236,6 +237,8 @@ class _Meeting:
             self._refuse(error)
             return
         if isinstance(answer, RendezvousRequest):
+            if self._task is not None:
+                self._task.cancel()  # the peer has started again, with other keys
             self._task = asyncio.ensure_future(self._accept(answer))
         elif isinstance(answer, Engine):
             agreement = self._engine.agreement(now)
@@ -257,6 +260,7 @@ class _Meeting:
 
     def _refuse(self, error: RejectedError) -> None:
         client = self._client
+        self._is_refused = True  # a refusal that answers this one is not answered
         client.send(self._engine.reject(error.reason, client.now()), self._peer)
         client.fail(ConnectionLost(str(error)))
 

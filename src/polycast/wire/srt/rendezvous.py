@@ -183,16 +183,18 @@ class Rendezvous:
             handshake = parse_handshake(packet)
         except RemoteProtocolError:
             return None
+        if self._state is _State.CONNECTED:  # the agreement was lost
+            again = not self._is_responder and _input_of(handshake) is _Input.RESPONSE
+            return self._packet(HandshakeType.AGREEMENT, now) if again else None
         if handshake.kind >= FIRST_REJECTION:
             raise refusal(handshake.kind - FIRST_REJECTION)
         found = _input_of(handshake)
         if found is None:
             return None
-        if self._state is _State.CONNECTED:  # the agreement was lost
-            again = not self._is_responder and found is _Input.RESPONSE
-            return self._packet(HandshakeType.AGREEMENT, now) if again else None
-        self._meet(handshake)
-        if found in (_Input.REQUEST, _Input.RESPONSE) and self._peer.capabilities is None:
+        if found is not _Input.AGREEMENT:  # which tells nothing else
+            self._meet(handshake)
+        asks = _Input.REQUEST if self._is_responder else _Input.RESPONSE
+        if found is asks and self._peer.capabilities is None:
             self._examine(handshake, found)
             self._peer.arrival, self._peer.timestamp = now, timestamp
         return self._on_input(found, now)
@@ -204,6 +206,10 @@ class Rendezvous:
         difference = (self._cookie - handshake.cookie) & 0xFFFFFFFF
         if not difference:
             raise RejectedError(Rejection.COOKIE, "both sides have the same cookie")
+        known = self._peer.handshake
+        if known is not None and (known.cookie, known.socket_id) != (handshake.cookie, handshake.socket_id):
+            # The peer has started again. What the former one has said does not count for this one.
+            self._state, self._peer, self._accepted = _State.WAVING, _Peer(), None
         self._peer.role = _RESPONDER if difference & _SIGN else _INITIATOR
         self._peer.handshake = handshake
 
@@ -242,8 +248,9 @@ class Rendezvous:
 
     def accept(self, keys: ConnectionKeys | None, now: float) -> None:
         """Answer the request. The connection follows with the peer's agreement."""
-        self._accepted = self._connection(keys, now)
-        self._next_try = now
+        if self._is_asked:  # the peer has not started again
+            self._accepted = self._connection(keys, now)
+            self._next_try = now
 
     def reject(self, reason: Rejection, now: float) -> bytes:
         """Return the packet that refuses the request."""
