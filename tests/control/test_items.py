@@ -19,7 +19,7 @@ from polycast.control.items import PathItem
 from polycast.control.schemas import object_schema
 from polycast.hub.stats import Counters
 from polycast.items import Metric, SessionItem, metrics_of
-from polycast.protocols.session_fields import session_fields
+from polycast.protocols.session_fields import rtsp_session_fields, session_fields
 
 
 class ScootItem(SessionItem, frozen=True, kw_only=True, rename="camel"):
@@ -41,6 +41,15 @@ def scoot(level: float | None = 0.5) -> ScootItem:
         battery_level=level,
         **session_fields(datetime(2026, 5, 4, 3, 2, 1, 250_000, tzinfo=UTC), counters),
     )
+
+
+@pytest.mark.parametrize(("state", "inbound", "reported"), [("publish", (7, 0.25), 0), ("read", (0, 0.0), 7)])
+def test_what_readers_report_did_not_arrive_here(state: str, inbound: tuple[int, float], reported: int) -> None:
+    item = msgspec.structs.replace(scoot(), state=state, packets_lost=7, jitter=0.25)
+    fields = rtsp_session_fields(item)
+    assert (fields["inboundRTPPacketsLost"], fields["inboundRTPPacketsJitter"]) == inbound
+    assert (fields["rtpPacketsLost"], fields["rtpPacketsJitter"]) == inbound
+    assert fields["outboundRTPPacketsReportedLost"] == reported
 
 
 class Scooter:

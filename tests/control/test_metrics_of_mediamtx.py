@@ -78,6 +78,7 @@ BLOCKS: Mapping[str, tuple[str, Sequence[str], Sequence[str]]] = {
             *("rtp_packets_jitter", "rtcp_packets_received", "rtcp_packets_sent"),
         ),
     ),
+    "moq_sessions": ("MoQ sessions", BYTES, ()),
 }
 """What MediaMTX v1.20 has, by the name of each block: its title, the other metrics, the deprecated ones."""
 
@@ -148,7 +149,7 @@ async def test_a_server_without_clients(tmp_path: Path, certificate: str, file: 
 
 async def test_servers_that_do_not_run_are_absent(tmp_path: Path) -> None:
     async with serving(tmp_path, "rtmp: no\nhls: no\nwebrtc: no\nsrt: no\nrtsp: no\n") as server:
-        assert {line.split()[0] for line in samples(await scrape(server))} == names("paths")
+        assert {line.split()[0] for line in samples(await scrape(server))} == names("paths") | names("moq_sessions")
 
 
 SESSION = r'\{id="(\S{36})",path="cam",remoteAddr="127\.0\.0\.1:\d+",state="(publish|read)"\}'
@@ -211,7 +212,8 @@ async def test_filters(tmp_path: Path) -> None:
         assert await found("?type=rtmp_conns") == names("rtmp_conns")
         assert await found("?type=paths") == names("paths")
         assert await found("?type=srt_conns") == names("srt_conns")
-        assert await found("?type=moq_sessions") == set()
+        assert await found("?type=moq_sessions") == names("moq_sessions")
+        assert (await scrape(server, "?moq_session=none")) == "", "an empty block"
         assert await found("?type=nothing") == set()
         only = await scrape(server, f"?rtsp_session={first}")
         assert {re.split("[{ ]", line)[0] for line in samples(only)} == names("rtsp_sessions")

@@ -14,6 +14,7 @@ from polycast.control.metrics.exposition import Family
 from polycast.control.metrics.mediamtx import (
     FORWARD_GROUP,
     FORWARD_LABELS,
+    MOQ_GROUP,
     PATH_GROUPS,
     PATH_LABELS,
     READER_LABELS,
@@ -30,7 +31,7 @@ def updated(text: str) -> str:
 
 
 def _mediamtx() -> str:
-    return "\n".join([_paths(), _forwards(), *_blocks()])
+    return "\n".join([_paths(), _forwards(), *_blocks(), _moq()])
 
 
 def _paths() -> str:
@@ -48,6 +49,10 @@ def _forwards() -> str:
     rows = [_row([first], FORWARD_LABELS), *(_row([family]) for family in others)]
     filters = "one of them: `forward_dest=<id>`, those of a path: `path=mystream`"
     return f"**{FORWARD_GROUP.title}**; {filters}\n\n{_table(rows)}"
+
+
+def _moq() -> str:
+    return f"**{MOQ_GROUP.title}**\n\n{_table([_row([family]) for family in MOQ_GROUP.families])}"
 
 
 def _blocks() -> Iterator[str]:

@@ -82,18 +82,19 @@ class FrameTraffic(TypedDict):
 
 
 def rtp_session_fields(item: SessionItem) -> RtpTraffic:
-    """Return the traffic of a session over RTP."""
+    """Return the traffic of a session over RTP. What readers report of their reception did not arrive here."""
+    lost, jitter = (item.packets_lost, item.jitter) if item.state == "publish" else (0, 0.0)
     return {
         "inboundRTPPackets": item.packets_received,
-        "inboundRTPPacketsLost": item.packets_lost if item.state == "publish" else 0,
-        "inboundRTPPacketsJitter": item.jitter,
+        "inboundRTPPacketsLost": lost,
+        "inboundRTPPacketsJitter": jitter,
         "inboundRTCPPackets": item.reports_received,
         "outboundRTPPackets": item.packets_sent,
         "outboundRTCPPackets": item.reports_sent,
         "rtpPacketsReceived": item.packets_received,
         "rtpPacketsSent": item.packets_sent,
-        "rtpPacketsLost": item.packets_lost,
-        "rtpPacketsJitter": item.jitter,
+        "rtpPacketsLost": lost,
+        "rtpPacketsJitter": jitter,
         "rtcpPacketsReceived": item.reports_received,
         "rtcpPacketsSent": item.reports_sent,
     }

@@ -42,8 +42,18 @@ FORWARD_GROUP: Final = Group(
     ),
 )
 
-_ABSENT_PARAMETERS: Final = frozenset({"moq_session"})
-"""Parameters of the query that ask for what does not exist here."""
+_MOQ: Final = "moq_sessions"
+_MOQ_SESSION: Final = "moq_session"
+"""The parameter of the query that asks for one session."""
+MOQ_GROUP: Final = Group(
+    "MoQ sessions",
+    (
+        Family(_MOQ, "MoQ sessions: none, as there is no MoQ server."),
+        Family(f"{_MOQ}_inbound_bytes", "Bytes received.", grows=True),
+        Family(f"{_MOQ}_outbound_bytes", "Bytes sent.", grows=True),
+    ),
+)
+"""MediaMTX has them by default: a dashboard that asks for them finds a number."""
 
 
 def page(sources: Sources, query: Mapping[str, str]) -> Page:
@@ -61,6 +71,8 @@ def _tables(sources: Sources, selection: _Selection, query: Mapping[str, str]) -
         for block in server.metric_blocks:
             if selection.has(block.name, block.parameter):
                 yield from _block_table(server, block, query.get(block.parameter, ""))
+    if selection.has(_MOQ, _MOQ_SESSION) and not query.get(_MOQ_SESSION):
+        yield _empty((MOQ_GROUP,))
 
 
 class _Selection:
@@ -68,7 +80,7 @@ class _Selection:
 
     def __init__(self, sources: Sources, query: Mapping[str, str]) -> None:
         blocks = sources.media_server.metric_blocks
-        parameters = {_PATH, _FORWARD, *_ABSENT_PARAMETERS, *(block.parameter for block in blocks)}
+        parameters = {_PATH, _FORWARD, _MOQ_SESSION, *(block.parameter for block in blocks)}
         self._type = query.get("type", "")
         self._parameters = {name for name, value in query.items() if value and name in parameters}
 

@@ -250,7 +250,11 @@ class Session:
     # PeerOwner
 
     def on_connected(self, now: float) -> None:
-        self.log.info("peer connection established, remote candidate: %s", self.remote_candidate)
+        self.log.info(
+            "peer connection established, local candidate: %s, remote candidate: %s",
+            self.local_candidate,
+            self.remote_candidate,
+        )
         try:
             self.begin(now)
         except PathError as error:
