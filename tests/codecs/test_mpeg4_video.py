@@ -29,6 +29,16 @@ def test_frames_agree_with_ffmpeg(media: Media) -> None:
     assert mpeg4_video.updated(codec, frames[1]) is codec
 
 
+def test_headers_are_put_in_front_of_a_frame_that_lacks_them(media: Media) -> None:
+    frame = media.packet_data()[0]
+    codec = mpeg4_video.updated(MPEG4Video(), frame)
+    picture = frame.removeprefix(codec.configuration)
+    assert mpeg4_video.with_configuration(codec, picture) == frame
+    assert mpeg4_video.with_configuration(codec, frame) == frame
+    for headers in (b"", b"\x20", codec.configuration[1:], codec.configuration[:4]):
+        assert mpeg4_video.with_configuration(MPEG4Video(headers), picture) == picture
+
+
 @pytest.mark.parametrize("data", [b"", b"\x00\x00\x01", b"\x00\x00\x01\xb6", b"\x00\x00\x01\x20\x00"])
 def test_broken_input(data: bytes) -> None:
     with pytest.raises(RemoteProtocolError):

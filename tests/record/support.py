@@ -12,7 +12,7 @@ import av
 from tests.wire.hls.samples import Sample, essence, split
 
 from polycast.errors import ProtocolError
-from polycast.media.codec import Codec, MPEG4Audio
+from polycast.media.codec import Codec, MPEG4Audio, MPEG4Video
 from polycast.media.frame import Frame
 from polycast.media.timebase import NANOSECONDS, WallTime
 from polycast.media.track import Track
@@ -149,7 +149,11 @@ def read(file: Written, folder: Path, codecs: Sequence[Codec], record_format: st
                 continue
             codec = codecs[packet.stream_index]
             skipped = ADTS_HEADER if record_format == "mpegts" and isinstance(codec, MPEG4Audio) else 0
-            units, _ = split(codec, bytes(packet)[skipped:], lengths[packet.stream_index])
+            data = bytes(packet)[skipped:]
+            if record_format == "mpegts" and isinstance(codec, MPEG4Video) and packet.is_keyframe:
+                assert data.startswith(codec.configuration)  # which MPEG-TS has no other place for
+                data = data.removeprefix(codec.configuration)
+            units, _ = split(codec, data, lengths[packet.stream_index])
             assert packet.time_base is not None
             assert packet.pts is not None
             assert packet.dts is not None

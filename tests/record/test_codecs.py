@@ -137,6 +137,22 @@ def test_a_recording_has_what_was_published(name: str, record_format: str, tmp_p
             assert [packet.key for packet in found] == [frame.key for frame in given.frames]
 
 
+@pytest.mark.parametrize(("name", "record_format"), [case for case in CASES if case[0] != "klv"])
+def test_each_file_can_be_decoded_alone(name: str, record_format: str, tmp_path: Path) -> None:
+    given = stream(name)
+    files = record([shifted(given)], record_format)
+    decoded_frames = 0
+    for number, file in enumerate(files):
+        path = tmp_path / str(number)
+        path.write_bytes(file.data)
+        with av.open(str(path), format="mp4" if record_format == "fmp4" else "mpegts") as container:
+            found = sum(1 for _ in container.decode(container.streams[0]))
+        assert found
+        decoded_frames += found
+    if given.codec.kind == "video":
+        assert decoded_frames == len(given.frames)
+
+
 @pytest.mark.parametrize("names", [("h264b", "aac"), ("aac", "h264"), ("h265", "opus", "mp3"), ("mjpeg", "pcmu")])
 @pytest.mark.parametrize("record_format", ["fmp4", "mpegts"])
 def test_segments_have_neither_gap_nor_overlap(names: tuple[str, ...], record_format: str, tmp_path: Path) -> None:

@@ -49,6 +49,14 @@ def updated(codec: MPEG4Video, frame: bytes) -> MPEG4Video:
     return replace(codec, configuration=found, profile_level=profile_level(found) or codec.profile_level)
 
 
+def with_configuration(codec: MPEG4Video, frame: bytes) -> bytes:
+    """Return a key frame, with the codec's headers in front of it if it lacks them."""
+    headers = codec.configuration
+    if configuration(frame) or not headers.startswith(_PREFIX) or _find_layer(headers) < 0:
+        return frame
+    return headers + frame
+
+
 def profile_level(headers: bytes) -> int | None:
     """Return ``profile_and_level_indication``; None if the headers do not tell it."""
     position = headers.find(_VISUAL_OBJECT_SEQUENCE) + 4

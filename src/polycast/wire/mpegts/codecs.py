@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final, Generic, TypeVar
 
-from polycast.codecs import aac, h264, h265
+from polycast.codecs import aac, h264, h265, mpeg4_video
 from polycast.codecs.nal import join_annexb
 from polycast.errors import ProtocolError
 from polycast.media.codec import (
@@ -80,6 +80,10 @@ def _h265_payload(codec: H265, frame: Frame) -> bytes:
 def _annexb(frame: Frame, units: tuple[bytes, ...]) -> bytes:
     """Return units in Annex B form; the frame keeps that form of its own units for all readers."""
     return frame.annexb() if units == frame.units else join_annexb(units)
+
+
+def _mpeg4_video_payload(codec: MPEG4Video, frame: Frame) -> bytes:
+    return mpeg4_video.with_configuration(codec, frame.units[0]) if frame.key else frame.units[0]
 
 
 def _aac_payload(codec: MPEG4Audio, frame: Frame) -> bytes:
@@ -165,6 +169,7 @@ _MPEG4_VIDEO: Final = CodecMapping(
     stream_types=(ts.STREAM_TYPE_MPEG4_VIDEO,),
     stream_type=lambda codec: ts.STREAM_TYPE_MPEG4_VIDEO,
     stream_id=_video,
+    payload=_mpeg4_video_payload,
     parser=lambda stream: MPEG4VideoParser(MPEG4Video()),
 )
 _MPEG2_VIDEO: Final = CodecMapping(
