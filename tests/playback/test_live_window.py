@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import re
+import sqlite3
+import threading
 import time
 from collections.abc import AsyncIterator
 from itertools import pairwise
@@ -21,6 +23,8 @@ from tests.support.waiting import PATIENCE, until
 
 from polycast.config.values import Duration
 from polycast.playback import windows
+from polycast.playback.recordings import Recordings
+from polycast.playback.window import LiveWindow
 
 
 @contextlib.asynccontextmanager
@@ -146,3 +150,81 @@ async def test_only_who_may_read(tmp_path: Path) -> None:
         assert (await client.get(f"/cam/{name}", auth=("anna", "secret"))).status_code == 200
         async with httpx2.AsyncClient(base_url=client.base_url, trust_env=False) as other:
             assert (await other.get(f"/cam/{name}")).status_code == 401
+
+
+async def test_names_of_no_file_are_not_kept(tmp_path: Path) -> None:
+    """Viewers can make up as many as they like."""
+    async with live(tmp_path) as (server, client, _):
+        FramePublisher(server.app.hub.path("cam")).play(5)
+        name = addresses((await client.get("/cam/dvr.m3u8")).text)[0]
+        prefix = name.rpartition("-")[0]
+        assert (await client.get(f"/cam/{name}")).status_code == 200
+        for number in range(20):
+            assert (await client.get(f"/cam/{prefix}-{number}.m4s")).status_code == 404
+        (watched,) = server.app.control.recorded.windows._watched.values()
+        assert [*watched.files._files] == [name]
+
+
+async def test_a_playlist_is_sent_once_it_has_the_segment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A thread is just about to write the next one."""
+    async with live(tmp_path) as (server, client, _):
+        publisher = FramePublisher(server.app.hub.path("cam"))
+        publisher.play(5)
+        text = (await client.get("/cam/dvr.m3u8")).text
+        number = int(tags(text, "EXT-X-MEDIA-SEQUENCE")[0]) + len(addresses(text))
+        (watched,) = server.app.control.recorded.windows._watched.values()
+        write, may_write = LiveWindow.write, threading.Event()
+
+        def late(window: LiveWindow, *, skips: bool = False) -> bytes:
+            may_write.wait(PATIENCE)
+            return write(window, skips=skips)
+
+        monkeypatch.setattr(LiveWindow, "write", late)
+        try:
+            publisher.play(5)
+            await until(lambda: watched._window._next_number > number, server.log.lines)
+            asking = asyncio.create_task(client.get(f"/cam/dvr.m3u8?_HLS_msn={number}"))
+            await until(lambda: watched.waiting or asking.done(), server.log.lines)
+            assert not asking.done()
+        finally:
+            may_write.set()
+        text = (await asking).text
+        assert int(tags(text, "EXT-X-MEDIA-SEQUENCE")[0]) + len(addresses(text)) > number
+
+
+async def test_an_index_that_fails_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    segments, failures = Recordings.segments, [sqlite3.OperationalError("disk I/O error")]
+
+    async def fails(*values: Any, **options: Any) -> Any:
+        if failures:
+            raise failures.pop()
+        return await segments(*values, **options)
+
+    monkeypatch.setattr(windows, "LOOK_SECONDS", 0.05)
+    monkeypatch.setattr(Recordings, "segments", fails)
+    async with live(tmp_path) as (server, client, _):
+        FramePublisher(server.app.hub.path("cam")).play(5)
+        assert (await client.get("/cam/dvr.m3u8")).status_code == 200
+        await server.log.wait("WARNING .*the recordings of cam cannot be read: disk I/O error")
+
+
+async def test_only_so_many_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All of them are looked at for each playlist, and short ones may be many."""
+    monkeypatch.setattr(windows, "MAXIMUM_FILES", 2)
+    old, now = Recorder(tmp_path), time.time()
+    for begin in (now - 50, now - 40, now - 30, now - 20):
+        file = old.folder / f"{int(begin)}-{round(begin % 1 * 1e6):06}.mp4"
+        file.write_bytes(movie(camera(10), duration=10_000))
+    async with live(tmp_path) as (server, client, _):
+        FramePublisher(server.app.hub.path("cam"))
+        text = (await client.get("/cam/dvr.m3u8")).text
+        assert len(addresses(text)) == 10
+
+
+async def test_segments_that_are_too_large_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(windows, "MAXIMUM_BODY", 1)
+    async with live(tmp_path) as (server, client, _):
+        FramePublisher(server.app.hub.path("cam")).play(5)
+        name = addresses((await client.get("/cam/dvr.m3u8")).text)[0]
+        assert (await client.get(f"/cam/{name}")).status_code == 404
+        await server.log.wait("WARNING .*a part of the recordings of cam cannot be played: a segment is larger than")

@@ -13,8 +13,10 @@ from xml.etree import ElementTree
 
 import pytest
 from tests.record.test_recorder import Fixture, configuration, running
+from tests.support.running import Lines
 from tests.support.waiting import until
 
+from polycast.log import Log
 from polycast.record import uploads
 
 pytest.importorskip("obstore")
@@ -169,6 +171,43 @@ async def test_a_damaged_list_of_uploads_is_made_again(storage: Storage, tmp_pat
         names = await record(fixture, 1)
         await until(lambda: fixture.app.recorder.uploader.uploaded == 1, fixture.log.lines)
         assert storage.names() == [f"cameras/{name}" for name in names]
+
+
+def journal_with_log() -> tuple[Any, Lines]:
+    logger, lines = logging.Logger("uploads"), Lines()
+    logger.addHandler(lines)
+    return uploads._Journal(Log(logger)), lines
+
+
+@pytest.mark.parametrize("damage", ["pages", "columns"])
+def test_a_list_that_turns_out_to_be_damaged_is_made_again(tmp_path: Path, damage: str) -> None:
+    name, recording = tmp_path / uploads.NAME, f"{tmp_path}/%path/%s"
+    journal, log = journal_with_log()
+    for number in range(200):
+        journal.add(uploads.Upload(f"{tmp_path}/cam/{number}.mp4", "s3://films", False, recording, "fmp4"))
+    if damage == "pages":
+        content = name.read_bytes()
+        assert len(content) > 2 * 4096
+        name.write_bytes(content[:4096].ljust(len(content), b"?"))  # all but the first page
+    else:
+        with closing(sqlite3.connect(name, isolation_level=None)) as database:
+            database.execute("DROP TABLE uploads")
+            database.execute("CREATE TABLE uploads (file TEXT)")
+    new = uploads.Upload(f"{tmp_path}/cam/new.mp4", "s3://films", True, recording, "fmp4")
+    journal.add(new)
+    assert journal.read(str(tmp_path)) == [new]
+    assert log.find("WARNING .*is made again, files may be missing in it")
+
+
+def test_what_others_wrote_into_the_list_is_skipped(tmp_path: Path) -> None:
+    journal, log = journal_with_log()
+    right = uploads.Upload(f"{tmp_path}/cam/0.mp4", "s3://films", False, f"{tmp_path}/%path/%s", "fmp4")
+    journal.add(right)
+    with closing(sqlite3.connect(tmp_path / uploads.NAME, isolation_level=None)) as database:
+        for row in (("a", "nonsense", 0, "", "fmp4"), ("b", "s3://films", 0, None, "fmp4"), (b"c", "s3://x", 0, "", 5)):
+            database.execute("INSERT INTO uploads VALUES (?, ?, ?, ?, ?)", row)
+    assert journal.read(str(tmp_path)) == [right]
+    assert log.find("WARNING .*3 entries of .* are not valid")
 
 
 async def test_a_list_that_another_program_uses_is_not_lost(

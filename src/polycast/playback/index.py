@@ -117,12 +117,12 @@ class RecordingIndex:
         first, last = (None if each is None else _clamp(each) for each in (start, end))
         return self._ask(lambda database: _periods(database, path, first, last), path)
 
-    def segments(self, path: str, start: int, end: int) -> list[Segment]:
+    def segments(self, path: str, start: int, end: int, newest: int | None = None) -> list[Segment]:
         """Return the files of a path from the last one that begins at ``start`` or before, up to ``end``, in order.
 
-        Raises OSError if a directory cannot be read.
+        ``newest``: how many, if there are more. Raises OSError if a directory cannot be read.
         """
-        found = self._ask(lambda database: _segments(database, path, _clamp(start), _clamp(end)), path)
+        found = self._ask(lambda database: _segments(database, path, _clamp(start), _clamp(end), newest), path)
         return [segment._replace(file=os.path.join(self.root, segment.file)) for segment in found]
 
     def keep_cuts(self, path: str, segments: Sequence[Segment]) -> None:
@@ -263,17 +263,21 @@ def _periods_one_by_one(database: sqlite3.Connection, path: str, first: int, las
     return periods
 
 
-def _segments(database: sqlite3.Connection, path: str, start: int, end: int) -> list[Segment]:
+def _segments(
+    database: sqlite3.Connection, path: str, start: int, end: int, newest: int | None = None
+) -> list[Segment]:
     row = database.execute(
         "SELECT start FROM segments WHERE path = ? AND joins IS NOT NULL AND start <= ? ORDER BY start DESC LIMIT 1",
         (path, start),
     ).fetchone()
     rows = database.execute(
         "SELECT start, file, end, joins, time, head, cuts, changed = -1 FROM segments "
-        "WHERE path = ? AND start >= ? AND start <= ? AND joins IS NOT NULL ORDER BY start, file",
-        (path, row[0] if row is not None else start, end),
+        "WHERE path = ? AND start >= ? AND start <= ? AND joins IS NOT NULL ORDER BY start DESC, file DESC LIMIT ?",
+        (path, row[0] if row is not None else start, end, -1 if newest is None else newest),
     )
-    return [
+    found = [
         Segment(at, file, until, bool(joins), time, head, None if cuts is None else tuple(array("q", cuts)), bool(done))
         for at, file, until, joins, time, head, cuts, done in rows
     ]
+    found.reverse()
+    return found

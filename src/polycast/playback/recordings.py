@@ -48,10 +48,12 @@ class Recordings:
         index, executor = self._index(record_path)
         return await _run(executor, lambda: index.periods(path, start, end))
 
-    async def segments(self, record_path: str, path: str, start: int, end: int) -> list[Segment]:
+    async def segments(
+        self, record_path: str, path: str, start: int, end: int, newest: int | None = None
+    ) -> list[Segment]:
         """Return the files of a path; see `RecordingIndex.segments`."""
         index, executor = self._index(record_path)
-        return await _run(executor, lambda: index.segments(path, start, end))
+        return await _run(executor, lambda: index.segments(path, start, end, newest))
 
     async def with_cuts(self, record_path: str, path: str, segments: Sequence[Segment]) -> list[Segment]:
         """Return those of some files that can be read, with where media segments can begin. Raises PolycastError."""

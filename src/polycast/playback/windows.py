@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+import sqlite3
 import threading
 import time
-from collections.abc import Callable
-from typing import Final
+from collections.abc import Awaitable, Callable
+from typing import Final, NamedTuple
 
 from polycast.errors import PolycastError
 from polycast.log import Log
 from polycast.media.timebase import NANOSECONDS
+from polycast.playback.files import UnreadableFile
 from polycast.playback.index import Segment
 from polycast.playback.output import NothingRecorded, initialization, media_segment
 from polycast.playback.recordings import Recordings
@@ -34,11 +36,14 @@ MAXIMUM_WAITING: Final = 10_000
 """Requests for playlists that wait."""
 MAXIMUM_BODY: Final = 64 * 1024 * 1024
 """Bytes of a media segment, which is sent as a whole."""
+MAXIMUM_FILES: Final = 3_000
+"""Recorded files of a window, the newest ones: each has a segment at least, and all are looked at again and again."""
 MAXIMUM_KEPT: Final = 32 * 1024 * 1024
 """Bytes of media segments of one path that are kept: viewers near the end load the same."""
 
 _NO_FILE: Final = Refusal(404, "there is no such file")
 _NOTHING: Final = Refusal(404, "nothing of this path is recorded yet")
+_UNREADABLE: Final = Refusal(500, "the recordings cannot be read")
 _LATE: Final = Refusal(503, "nothing was recorded for some time")
 _BUSY: Final = Refusal(503, "too many requests are waiting for this stream")
 _TOO_FAR: Final = Refusal(400, "_HLS_msn is too far ahead")
@@ -79,30 +84,30 @@ class RecordedWindows:
         if watched is None:
             watched = self._watch(key, shortest)
         watched.used = time.monotonic()
-        wanted = directives.sequence
-        if wanted is not None and watched.texts is not None and wanted >= watched.next_number + MAXIMUM_SEQUENCE_LEAD:
+        wanted, version = directives.sequence, watched.version
+        if wanted is not None and version is not None and wanted >= version.next_number + MAXIMUM_SEQUENCE_LEAD:
             return _TOO_FAR
         if watched.waiting >= MAXIMUM_WAITING:
             return _BUSY
-        patience = FIRST_WAIT if watched.texts is None else WAIT_TARGETS * watched.longest
+        patience = FIRST_WAIT if version is None else WAIT_TARGETS * version.target
         watched.waiting += 1
         try:
             async with asyncio.timeout(patience):
-                while watched.texts is None or (wanted is not None and wanted >= watched.next_number):
+                while (version := watched.version) is None or (wanted is not None and wanted >= version.next_number):
                     await watched.changed.wait()
+                return version.new if directives.skip else version.whole
         except TimeoutError:
-            return _LATE if watched.texts is not None else watched.problem
+            return _LATE if watched.version is not None else watched.problem
         finally:
             watched.waiting -= 1
             watched.used = time.monotonic()
-        return watched.texts[directives.skip]
 
     async def file(self, path: str, name: str) -> Resource | Refusal:
         """Return a file that a playlist of a path names."""
         for (watched_path, *_), watched in self._watched.items():
             if watched_path == path and name.startswith(watched.prefix):
                 watched.used = time.monotonic()
-                return await watched.file(name)
+                return await watched.files.get(name)
         return _NO_FILE
 
     def _watch(self, key: tuple[str, str, float], shortest: float) -> _Watched:
@@ -110,25 +115,43 @@ class RecordedWindows:
         prefix = f"{PREFIX}{int(time.time()):x}{secrets.token_hex(3)}-"
         first = self._numbering.begin(path, time.time())
         window = LiveWindow(round(length * NANOSECONDS), round(shortest * NANOSECONDS), first, prefix)
-        watched = self._watched[key] = _Watched(path, key[1], window, prefix, self._recordings)
+        watched = self._watched[key] = _Watched(path, key[1], window, prefix, self._recordings, self._log)
         watched.task = asyncio.get_running_loop().create_task(self._run(key, watched))
         return watched
 
     async def _run(self, key: tuple[str, str, float], watched: _Watched) -> None:
         """Keep a playlist up to date as long as it is used."""
+        try:
+            await self._keep_up(watched)
+        finally:  # whatever has happened, the next request begins anew
+            if self._watched.get(key) is watched:
+                del self._watched[key]
+                self._numbering.end(watched.path, watched.next_numbers)
+
+    async def _keep_up(self, watched: _Watched) -> None:
         error = ""
         while time.monotonic() - watched.used < IDLE_SECONDS or watched.waiting:
             try:
                 await watched.look()
-                error = ""
-            except (OSError, PolycastError) as problem:
+                error, watched.problem = "", _NOTHING
+            except (OSError, PolycastError, sqlite3.Error) as problem:
                 if str(problem) != error:
                     error = str(problem)
                     self._log.warning("the recordings of %s cannot be read: %s", watched.path, error)
-                watched.problem = Refusal(500, "the recordings cannot be read")
+                watched.problem = _UNREADABLE
             await asyncio.sleep(LOOK_SECONDS)
-        self._numbering.end(watched.path, watched.next_numbers)
-        del self._watched[key]
+
+
+class _Version(NamedTuple):
+    """A playlist as it was at some time."""
+
+    whole: Resource
+    new: Resource
+    """A delta update."""
+    next_number: int
+    """The media sequence number of the segment that is not recorded yet."""
+    target: int
+    """Seconds."""
 
 
 class _Watched:
@@ -136,7 +159,9 @@ class _Watched:
 
     task: asyncio.Task[None]
 
-    def __init__(self, path: str, record_path: str, window: LiveWindow, prefix: str, recordings: Recordings) -> None:
+    def __init__(
+        self, path: str, record_path: str, window: LiveWindow, prefix: str, recordings: Recordings, log: Log
+    ) -> None:
         self.path = path
         self._record_path = record_path
         self._window = window
@@ -147,30 +172,21 @@ class _Watched:
         self.used = time.monotonic()
         self.waiting = 0
         self.changed = asyncio.Event()
-        self.texts: tuple[Resource, Resource] | None = None
-        """The playlist as a whole, and what is new of it; None if nothing is recorded yet."""
+        self.version: _Version | None = None
+        """None if nothing is recorded yet. Threads replace it; the window may be ahead of it."""
         self.problem = _NOTHING
-        self._files: dict[str, asyncio.Task[Resource | Refusal]] = {}
-        """Those that were loaded last, or are being loaded."""
-
-    @property
-    def next_number(self) -> int:
-        """The media sequence number of the segment that is not recorded yet."""
-        return self._window.next_numbers[0]
+        self.files = _LoadedFiles(path, lambda name: recordings.run(lambda: self._read(name)), log)
 
     @property
     def next_numbers(self) -> tuple[int, int]:
         return self._window.next_numbers
 
-    @property
-    def longest(self) -> int:
-        """Seconds of the longest segment."""
-        return self._window.target
-
     async def look(self) -> None:
         """Look at what was recorded. Raises OSError or PolycastError."""
         now, window, recordings = time.time_ns(), self._window, self._recordings
-        segments = await recordings.segments(self._record_path, self.path, window.since(now), now + CLOCK_STEP)
+        segments = await recordings.segments(
+            self._record_path, self.path, window.since(now), now + CLOCK_STEP, newest=MAXIMUM_FILES
+        )
         parts = await recordings.with_cuts(
             self._record_path, self.path, [each for each in segments if each.end > window.since(now)]
         )
@@ -183,18 +199,47 @@ class _Watched:
             if not self._window.update(parts, now):
                 return False
             if self._window.is_empty:
-                self.texts = None
+                self.version = None
                 return True
-            whole, new = self._window.write(), self._window.write(skips=True)
-            self.texts = (
-                Resource(whole, CONTENT_TYPE_PLAYLIST, immutable=False),
-                Resource(new, CONTENT_TYPE_PLAYLIST, immutable=False),
+            whole, new = (
+                Resource(self._window.write(skips=skips), CONTENT_TYPE_PLAYLIST, immutable=False)
+                for skips in (False, True)
             )
+            self.version = _Version(whole, new, self._window.next_numbers[0], self._window.target)
             return True
 
-    async def file(self, name: str) -> Resource | Refusal:
+    def _read(self, name: str) -> bytes:
+        files = self._recordings.files
+        with self._lock:
+            segment, head = self._window.find(name), self._window.find_head(name)
+        if head is not None:
+            return initialization(files, head.file)
+        if segment is None:
+            return b""
+        body = bytearray()
+        for block in media_segment(files, segment.part.file, segment.begin, segment.until, segment.base):
+            body += block
+            if len(body) > MAXIMUM_BODY:
+                raise UnreadableFile(f"a segment is larger than {MAXIMUM_BODY >> 20} MiB")
+        return bytes(body)
+
+
+class _LoadedFiles:
+    """The files of a playlist that were loaded last, or are being loaded."""
+
+    def __init__(self, path: str, read: Callable[[str], Awaitable[bytes]], log: Log) -> None:
+        """``read`` returns the content of a file, which is empty if there is none; it raises OSError, PolycastError or
+        NothingRecorded."""
+        self._path = path
+        self._read = read
+        self._log = log
+        self._files: dict[str, asyncio.Task[Resource | Refusal]] = {}
+        self._unreadable = ""
+        """Why one could not be read the last time."""
+
+    async def get(self, name: str) -> Resource | Refusal:
         task = self._files.pop(name, None)
-        if task is None or (task.done() and isinstance(task.result(), Refusal)):
+        if task is None:
             task = asyncio.get_running_loop().create_task(self._load(name))
         self._files[name] = task
         self._forget_files()
@@ -211,26 +256,19 @@ class _Watched:
                     del self._files[name]
 
     async def _load(self, name: str) -> Resource | Refusal:
+        body = b""
         try:
-            body = await self._recordings.run(lambda: self._read(name))
+            body = await self._read(name)
+        except UnreadableFile as error:
+            if str(error) != self._unreadable:
+                self._unreadable = str(error)
+                self._log.warning("a part of the recordings of %s cannot be played: %s", self._path, error)
         except (OSError, PolycastError, NothingRecorded):
-            return _NO_FILE
+            pass  # it was deleted
+        finally:
+            if not body:  # names are made up by whoever asks: those of no file must not be kept
+                self._files.pop(name, None)
         return Resource(body, CONTENT_TYPE_MP4, immutable=True) if body else _NO_FILE
-
-    def _read(self, name: str) -> bytes:
-        files = self._recordings.files
-        with self._lock:
-            segment, head = self._window.find(name), self._window.find_head(name)
-        if head is not None:
-            return initialization(files, head.file)
-        if segment is None:
-            return b""
-        body = bytearray()
-        for block in media_segment(files, segment.part.file, segment.begin, segment.until, segment.base):
-            body += block
-            if len(body) > MAXIMUM_BODY:
-                return b""
-        return bytes(body)
 
 
 class Recorded:

@@ -9,7 +9,7 @@ import asyncio
 import os
 import sqlite3
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
 from dataclasses import dataclass
@@ -19,12 +19,13 @@ from typing import Any, Final, NamedTuple
 
 from polycast.config.schema import Configuration
 from polycast.config.upload import parse_upload_address
+from polycast.config.values import InvalidValueError
 from polycast.errors import missing_packages
 from polycast.hub.path import Path, PathObserver
 from polycast.hub.retry import Backoff, RetryPauses
 from polycast.log import Log
 from polycast.media.timebase import WallTime
-from polycast.record.store import Segment, SegmentStore
+from polycast.record.store import EXTENSIONS, Segment, SegmentStore
 
 NAME: Final = ".polycast-uploads.sqlite3"
 """File of the database, in the directory that all files of a ``recordPath`` are in."""
@@ -43,8 +44,8 @@ have worked again for all."""
 ASIDE_SECONDS: Final = 3600.0
 """After which a file is tried again that could not be uploaded although others could."""
 
-_DAMAGED: Final = (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT)
-"""Primary result codes, the low byte of the extended ones."""
+_DAMAGED: Final = (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_ERROR)
+"""Primary result codes, the low byte of the extended ones. The last one means that it has other columns."""
 
 _TABLE: Final = (
     "CREATE TABLE IF NOT EXISTS uploads (file TEXT, address TEXT, removes INTEGER, record_path TEXT, "
@@ -332,36 +333,56 @@ class _Journal:
         name = os.path.join(root, NAME)
         if not os.path.exists(name):
             return []
-        with self._database(name) as database:
-            rows = database.execute("SELECT * FROM uploads ORDER BY file").fetchall()
-        return [Upload(file, address, bool(removes), *rest) for file, address, removes, *rest in rows]
+        rows = self._execute(name, f"SELECT {', '.join(Upload._fields)} FROM uploads ORDER BY file")
+        uploads = [Upload(file, address, bool(removes), *rest) for file, address, removes, *rest in rows]
+        valid = [upload for upload in uploads if _is_valid(upload)]
+        if len(valid) < len(uploads):
+            self._log.warning("%d entries of %s are not valid", len(uploads) - len(valid), name)
+        return valid
 
     def add(self, upload: Upload) -> list[Upload]:
         """Remember a file."""
-        with self._database(os.path.join(upload.store.root, NAME)) as database:
-            database.execute("INSERT OR REPLACE INTO uploads VALUES (?, ?, ?, ?, ?)", upload)
+        fields = ", ".join(Upload._fields)
+        statement = f"INSERT OR REPLACE INTO uploads ({fields}) VALUES (?, ?, ?, ?, ?)"
+        self._execute(os.path.join(upload.store.root, NAME), statement, upload)
         return []
 
     def remove(self, upload: Upload) -> list[Upload]:
         """Forget a file."""
-        with self._database(os.path.join(upload.store.root, NAME)) as database:
-            database.execute("DELETE FROM uploads WHERE file = ? AND address = ?", upload[:2])
+        name = os.path.join(upload.store.root, NAME)
+        self._execute(name, "DELETE FROM uploads WHERE file = ? AND address = ?", upload[:2])
         return []
 
-    @staticmethod
-    def _database(name: str) -> closing[sqlite3.Connection]:
-        database = sqlite3.connect(name, timeout=BUSY_SECONDS, isolation_level=None)
+    def _execute(self, name: str, statement: str, values: Sequence[object] = ()) -> list[tuple[Any, ...]]:
+        """Return the rows of a statement. A database that turns out to be damaged is made again."""
         try:
-            database.execute(_TABLE)
+            return self._try(name, statement, values)
         except sqlite3.DatabaseError as error:
-            database.close()
-            if error.sqlite_errorcode & 0xFF not in _DAMAGED:  # in use, or the disk is full: nothing may be lost
+            if getattr(error, "sqlite_errorcode", 0) & 0xFF not in _DAMAGED:  # in use, or full: nothing may be lost
                 raise
-            with suppress(OSError):
-                os.unlink(name)  # it is damaged
-            database = sqlite3.connect(name, timeout=BUSY_SECONDS, isolation_level=None)
+            self._log.warning("%s is made again, files may be missing in it: %s", name, error)
+            for suffix in ("", "-journal"):
+                with suppress(OSError):
+                    os.unlink(name + suffix)
+            return self._try(name, statement, values)
+
+    @staticmethod
+    def _try(name: str, statement: str, values: Sequence[object]) -> list[tuple[Any, ...]]:
+        with closing(sqlite3.connect(name, timeout=BUSY_SECONDS, isolation_level=None)) as database:
             database.execute(_TABLE)
-        return closing(database)
+            return database.execute(statement, values).fetchall()
+
+
+def _is_valid(upload: Upload) -> bool:
+    """Return whether something of a database, which others may have changed, can be uploaded."""
+    texts = (upload.file, upload.address, upload.record_path, upload.record_format)
+    if not all(isinstance(text, str) for text in texts):
+        return False
+    try:
+        parse_upload_address(upload.address)
+    except InvalidValueError:
+        return False
+    return upload.record_format in EXTENSIONS
 
 
 def _first_line(error: Exception) -> str:
