@@ -10,7 +10,7 @@ from aioice import stun as oracle
 from aioice.turn import make_integrity_key
 
 from polycast.errors import RemoteProtocolError
-from polycast.wire.webrtc import turn_client
+from polycast.wire.webrtc import stun, turn_client
 from polycast.wire.webrtc.turn_client import RelayDeframer, TurnClient, TurnState
 
 USER, PASSWORD, REALM = "user", "pass:word", "example.org"
@@ -315,3 +315,13 @@ def test_messages_are_found_in_a_stream(size: int) -> None:
 def test_something_else_than_turn_is_an_error() -> None:
     with pytest.raises(RemoteProtocolError):
         RelayDeframer().receive_data(b"\x80\0\0\0")
+
+
+def test_a_lifetime_of_any_size() -> None:
+    server = Server()
+    (request,) = server.take()
+    address = stun.xor_mapped_address(RELAYED, request.transaction_id, stun.AttributeType.XOR_RELAYED_ADDRESS)
+    lifetime = (stun.AttributeType.LIFETIME, b"\0\0\0\x78" + bytes(1000))
+    answer = stun.Message(stun.MessageType.ALLOCATE_SUCCESS, request.transaction_id, (address, lifetime))
+    server.client.receive_datagram(answer.serialize(), 0.0)
+    assert (server.client.relayed, server.client.next_timeout()) == (RELAYED, 60.0)

@@ -38,6 +38,7 @@ CHANNEL_REUSE_SECONDS: Final = 900.0
 _CHANNELS: Final = range(0x4000, 0x5000)
 _CHANNEL_HEADER: Final = struct.Struct("!HH")
 _STUN_HEADER_SIZE: Final = 20
+_LIFETIME_SIZE: Final = 4
 _UDP_TRANSPORT: Final = bytes((17, 0, 0, 0))
 _UNAUTHORIZED, _STALE_NONCE = 401, 438
 _RESPONSES: Final = {
@@ -226,7 +227,7 @@ class TurnClient:
     def close(self, now: float) -> None:
         """Give the address back, if possible."""
         if self.state is TurnState.ALLOCATED:
-            self._ask(MessageType.REFRESH, ((AttributeType.LIFETIME, bytes(4)),), None, now)
+            self._ask(MessageType.REFRESH, ((AttributeType.LIFETIME, bytes(_LIFETIME_SIZE)),), None, now)
         self.state = TurnState.CLOSED
 
     # Requests
@@ -291,8 +292,8 @@ class TurnClient:
     def _take_success(self, request: _Request, message: Message, now: float) -> None:
         match request.kind:
             case MessageType.ALLOCATE | MessageType.REFRESH if self.state is not TurnState.CLOSED:
-                lifetime = int.from_bytes(message.attribute(AttributeType.LIFETIME) or b"", "big")
-                seconds = max(MINIMUM_LIFETIME, lifetime)
+                lifetime = message.attribute(AttributeType.LIFETIME) or b""
+                seconds = max(MINIMUM_LIFETIME, int.from_bytes(lifetime[:_LIFETIME_SIZE], "big"))
                 self._refresh_at = now + min(RENEWAL_SECONDS, seconds / 2)
                 if request.kind is MessageType.ALLOCATE:
                     self._begin(message.address(AttributeType.XOR_RELAYED_ADDRESS), now)
