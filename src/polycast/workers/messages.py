@@ -60,6 +60,14 @@ class HandOver(Struct, frozen=True, array_like=True):
     connection: HandedOver
 
 
+class SentSocket(Struct, frozen=True, array_like=True):
+    """A socket that was sent and is not to be taken any more."""
+
+    number: int
+    name: int
+    """As in `HandOver`."""
+
+
 class PassedDatagram(Struct, frozen=True, array_like=True):
     """A datagram that another worker is to process."""
 

@@ -27,7 +27,7 @@ from polycast.security.addresses import IPNetwork
 from polycast.wire.http.message import Header, Request
 from polycast.wire.http.response import Response
 from polycast.workers.channel import Channel, ChannelError
-from polycast.workers.messages import HandOver, PassedDatagram
+from polycast.workers.messages import HandOver, PassedDatagram, SentSocket
 from polycast.workers.sockets import SocketBox
 
 ANSWER_SECONDS: Final = 60.0
@@ -189,12 +189,16 @@ class Neighbours:
 
     async def hand_over(self, number: int, server: str, connection: HandedOver, descriptor: int) -> bool:
         """Let another worker's server serve a connection; return whether it does."""
+        name = next(self._numbers)
         try:
             channel = await self._channel(number)
-            name = next(self._numbers)
             self._sockets.send(number, name, descriptor)
             wish = HandOver(self._number, name, server, connection)
-            is_taken: bool = await channel.call("take", wish, bool, seconds=TAKE_SECONDS)
+            try:
+                is_taken: bool = await channel.call("take", wish, bool, seconds=TAKE_SECONDS)
+            except BaseException:
+                channel.tell("leave", SentSocket(self._number, name))
+                raise
         except (ChannelError, OSError) as error:
             self._log.debug("worker %d did not take a connection: %s", number, error)
             return False
@@ -226,7 +230,7 @@ class Neighbours:
     def _accept(self) -> Channel:
         channel = Channel(self._log)
         channel.calls |= {"http": partial(self._answer, channel), "take": self._take}
-        channel.notices["datagram"] = self._on_datagram
+        channel.notices |= {"datagram": self._on_datagram, "leave": self._on_leave}
         self._accepted.add(channel)
         channel.lost.add_done_callback(lambda _: self._accepted.discard(channel))
         return channel
@@ -241,6 +245,13 @@ class Neighbours:
             taken.close()
             return False
         return await server.take(taken, wish.connection)
+
+    def _on_leave(self, body: Raw) -> None:
+        """The other one did not wait any longer. As long as there is a copy of its socket, the client sees no end."""
+        sent = msgspec.msgpack.decode(body, type=SentSocket)
+        left = self._sockets.take(sent.number, sent.name)
+        if left is not None:
+            left.close()
 
     def _on_datagram(self, body: Raw) -> None:
         passed = msgspec.msgpack.decode(body, type=PassedDatagram)
