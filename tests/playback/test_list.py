@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +13,9 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from tests.playback.support import OTHER_STREAM, Recorder, playing
+from tests.support.waiting import PATIENCE, until
+
+from polycast.record.entries import Entries
 
 NOTHING = {"status": "error", "error": "no recording segments found"}
 REFUSED = {"status": "error", "error": "authentication error"}
@@ -243,6 +248,29 @@ async def test_the_paths_that_have_recordings(tmp_path: Path) -> None:
     paths = {"cam": settings, "hidden": protected, "~^(yard|linked|empty|other)": settings}
     async with playing(recorders["cam"], paths=paths) as (_, client):
         assert (await client.get("/paths")).json() == ["cam", "yard", "yard/north"]
+
+
+async def test_whoever_asks_for_the_paths_meanwhile_gets_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recorder = Recorder(tmp_path)
+    recorder.write(0, 4)
+    names, may_go_on = Entries.names, threading.Event()
+    calls: list[Entries] = []
+
+    def slow(entries: Entries) -> set[str]:
+        calls.append(entries)
+        may_go_on.wait(PATIENCE)
+        return names(entries)
+
+    monkeypatch.setattr(Entries, "names", slow)
+    async with playing(recorder) as (server, client):
+        asking = [asyncio.create_task(client.get("/paths")) for _ in range(9)]
+        await until(lambda: calls, server.log.lines)
+        response = await client.get("/list?path=cam")  # many threads that look at all directories would hold it up
+        assert (response.status_code, len(calls)) == (200, 1)
+        may_go_on.set()
+        assert [(await each).json() for each in asking] == [["cam"]] * 9
 
 
 async def test_paths_whose_files_are_in_one_directory(tmp_path: Path) -> None:

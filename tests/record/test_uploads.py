@@ -117,7 +117,7 @@ async def test_an_upload_is_tried_again(storage: Storage, tmp_path: Path) -> Non
     async with running(tmp_path, recordUpload=storage.address()) as fixture:
         names = await record(fixture)
         await fixture.log.wait("ERROR .*cannot be uploaded to s3://films/cameras")
-        assert fixture.app.recorder.uploader.waiting == 3
+        await until(lambda: fixture.app.recorder.uploader.waiting == 3, fixture.log.lines)
         assert all((tmp_path / name).exists() for name in names)
         storage.request("PUT", "films")
         await until(lambda: not fixture.app.recorder.uploader.waiting, fixture.log.lines)

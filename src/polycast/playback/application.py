@@ -69,6 +69,8 @@ class Playback:
         self._log = log
         self._downloads = Downloads(recordings, log)
         self._kept: OrderedDict[tuple[object, ...], IndexedFile] = OrderedDict()
+        self._listing: asyncio.Future[Collection[str]] | None = None
+        """The names of paths that have recordings, for all who ask meanwhile: all directories are looked at."""
 
     def application(self) -> Starlette:
         """Return the ASGI application."""
@@ -112,7 +114,9 @@ class Playback:
 
     async def paths(self, _: Request) -> Response:
         """Answer which paths have recordings that everybody may play."""
-        found = await self._recordings.run(self._recorded_paths)
+        if self._listing is None or self._listing.done():
+            self._listing = asyncio.ensure_future(self._recordings.run(self._recorded_paths))
+        found = await asyncio.shield(self._listing)
         names = [name for name in sorted(found) if self._is_open(name)]
         return Response(msgspec.json.encode(names[:MAXIMUM_PATHS]), media_type="application/json", headers=NOT_STORED)
 
