@@ -14,11 +14,12 @@ import asyncio
 import html
 import importlib.util
 import os
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing, asynccontextmanager
 
 from fastapi import FastAPI, HTTPException, Request, Response
 from fastapi.responses import HTMLResponse, StreamingResponse
+from starlette.types import Receive, Scope, Send
 
 import polycast
 
@@ -46,7 +47,7 @@ app = FastAPI(lifespan=lifespan)
 
 
 @app.get("/")
-async def previews(request: Request) -> HTMLResponse:
+async def index(request: Request) -> HTMLResponse:
     """Show everything that is published."""
     parts = ["<!doctype html><title>Streams</title>"]
     for name, stream in server.statistics().streams.items():
@@ -91,15 +92,66 @@ async def snapshot(name: str) -> Response:
 @app.get("/preview/{name:path}")
 async def preview(name: str) -> StreamingResponse:
     """Send pictures as Motion JPEG, which <img> shows; a slow viewer gets fewer."""
-    if name not in server.statistics().streams:
+    stream = server.statistics().streams.get(name)
+    if stream is None or not stream.ready:
         raise HTTPException(404, f"there is no stream '{name}'")
-    return StreamingResponse(jpegs(name), media_type="multipart/x-mixed-replace; boundary=picture")
+    return PreviewResponse(jpegs(name), media_type="multipart/x-mixed-replace; boundary=picture")
 
 
-async def jpegs(name: str) -> AsyncIterator[bytes]:
+class PreviewResponse(StreamingResponse):
+    """Ends the iteration as soon as the client is gone, not when the garbage collector comes by."""
+
+    def __init__(self, parts: AsyncGenerator[bytes, None], media_type: str) -> None:
+        super().__init__(parts, media_type=media_type, headers={"Cache-Control": "no-store"})
+        self._parts = parts
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async with aclosing(self._parts):
+            await super().__call__(scope, receive, send)
+
+
+async def jpegs(name: str) -> AsyncGenerator[bytes, None]:
     """Yield the parts of a Motion JPEG response, until the stream ends."""
-    async with server.read(name, reconnect=False) as reader:
-        async for frame in reader:
-            jpeg = await asyncio.to_thread(frame.jpeg)
-            head = f"--picture\r\nContent-Type: image/jpeg\r\nContent-Length: {len(jpeg)}\r\n\r\n"
-            yield head.encode() + jpeg + b"\r\n"
+    pictures = previews.get(name)
+    if pictures is None or pictures.reader.closed:
+        pictures = previews[name] = Pictures(name)
+    pictures.viewers += 1
+    try:
+        while (part := await pictures.next_part()) is not None:
+            yield part
+    finally:
+        pictures.viewers -= 1
+        if not pictures.viewers:
+            pictures.reader.close()
+            if previews.get(name) is pictures:
+                del previews[name]
+
+
+class Pictures:
+    """The pictures of one stream as parts of a Motion JPEG response, each encoded once for all that watch."""
+
+    def __init__(self, name: str) -> None:
+        self.reader = server.read(name, reconnect=False)
+        self.viewers = 0
+        self._next: asyncio.Task[bytes | None] | None = None
+
+    async def next_part(self) -> bytes | None:
+        """Wait for the next picture, together with the others that wait for it; return None at the end."""
+        if self._next is None or (self._next.done() and self._next.result() is not None):
+            self._next = asyncio.create_task(self._make_part())
+        return await asyncio.shield(self._next)  # a viewer that goes must not take it away from the others
+
+    async def _make_part(self) -> bytes | None:
+        try:
+            frame = await self.reader.read_async()
+        except polycast.PolycastError:
+            return None
+        if frame is None:
+            return None
+        jpeg = await asyncio.to_thread(frame.jpeg)
+        head = f"--picture\r\nContent-Type: image/jpeg\r\nContent-Length: {len(jpeg)}\r\n\r\n"
+        return head.encode() + jpeg + b"\r\n"
+
+
+previews: dict[str, Pictures] = {}
+"""What is being watched, by the names of the streams."""

