@@ -105,6 +105,15 @@ def test_in_an_asyncio_program(record_path: str) -> None:
     assert shades(asyncio.run(read())) == numbers(0, 5)
 
 
+async def test_closing_in_an_event_loop(record_path: str) -> None:
+    async with polycast.recordings("cam", record_path).read() as frames:
+        async for frame in frames:
+            assert shades([frame]) == [0]
+            break
+    assert repr(frames) == "<RecordedFrames of video>"
+    assert list(frames) == []
+
+
 def test_closing_ends_the_iteration(record_path: str) -> None:
     with polycast.recordings("cam", record_path).read() as frames:
         next(frames)

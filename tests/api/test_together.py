@@ -6,7 +6,7 @@ import threading
 from typing import Any
 
 import pytest
-from tests.api.conftest import PATIENCE, picture, settle
+from tests.api.conftest import EMBEDDED, PATIENCE, picture, settle
 
 import polycast
 
@@ -140,3 +140,16 @@ def test_batches(server: polycast.Server) -> None:
     assert [len(batch) for batch in reader.batches(3)] == [3, 3, 1]
     with pytest.raises(ValueError, match="at least one"):
         next(reader.batches(0))
+
+
+async def test_batches_in_an_event_loop() -> None:
+    async with polycast.Server(EMBEDDED) as server:
+        async with server.publish("cam", size=(64, 64)) as video:
+            reader = server.read("cam", buffer=30, timeout=PATIENCE, reconnect=False)
+            for _ in range(7):
+                await video.write_async(picture(64, 64), key=True)
+        batches = reader.batches(3)
+        assert repr(batches).startswith("<Batches of 3 from <Reader")
+        assert [len(batch) async for batch in batches] == [3, 3, 1]
+        with pytest.raises(ValueError, match="at least one"):
+            reader.batches(0)

@@ -147,9 +147,7 @@ def read(
     if is_file(url) or start is not None or end is not None:
         name = str(url) if isinstance(url, int) else os.fspath(url)
         return _open_recorded(name, start, end, decode=decode, video=video, audio=audio, pixel_format=format)
-    if not isinstance(url, str | int):
-        raise TypeError(f"polycast.read takes a URL, such as 'rtsp://camera/stream', not {url!r}")
-    device = device_name(url)
+    device = device_name(url) if isinstance(url, str | int) else None
     if device is not None:
         if not decode or audio or not video:
             raise ValueError("a webcam is read as pictures, without audio")
@@ -274,7 +272,8 @@ def publish(
 def check_url(url: object, function: str) -> None:
     """Raise TypeError for an argument that is not a URL, such as the number of a webcam to publish to."""
     if not isinstance(url, str):
-        raise TypeError(f"polycast.{function} takes a URL, such as 'rtsp://camera/stream', not {url!r}")
+        also = ", or the number of a webcam" if function == "read" else ""
+        raise TypeError(f"polycast.{function} takes a URL, such as 'rtsp://camera/stream'{also}, not {url!r}")
 
 
 def _open_recorded(

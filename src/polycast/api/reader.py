@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import contextlib
+import itertools
 import os
 import threading
 import time
@@ -183,15 +184,14 @@ class Reader(Generic[FrameType]):
         """
         return self._runtime.call(self._source.record, file, before, after)
 
-    def batches(self, count: int) -> Iterator[list[FrameType]]:
+    def batches(self, count: int) -> Batches[FrameType]:
         """Iterate over lists of ``count`` consecutive frames, as networks take them; the last list may be shorter.
 
-        Raises ValueError for a count below 1.
+        With ``for``, or with ``async for`` in an event loop. Raises ValueError for a count below 1.
         """
         if count < 1:
             raise ValueError("a batch has at least one frame")
-        while batch := [frame for _, frame in zip(range(count), self, strict=False)]:
-            yield batch
+        return Batches(self, count)
 
     def read(self, timeout: float | None = None) -> FrameType | None:
         """Return the next frame, or None at the end of the stream.
@@ -355,6 +355,37 @@ class Reader(Generic[FrameType]):
                 self._progress.trouble = entry.reason
                 if self._on_event is not None:
                     self._on_event(entry)
+
+
+class Batches(Generic[FrameType]):
+    """The frames of a reader in lists, see `Reader.batches`."""
+
+    def __init__(self, reader: Reader[FrameType], count: int) -> None:
+        self._reader = reader
+        self._count = count
+
+    def __iter__(self) -> Iterator[list[FrameType]]:
+        return self
+
+    def __next__(self) -> list[FrameType]:
+        batch = list(itertools.islice(self._reader, self._count))
+        if not batch:
+            raise StopIteration
+        return batch
+
+    def __aiter__(self) -> AsyncIterator[list[FrameType]]:
+        return self
+
+    async def __anext__(self) -> list[FrameType]:
+        batch: list[FrameType] = []
+        while len(batch) < self._count and (frame := await self._reader.read_async()) is not None:
+            batch.append(frame)
+        if not batch:
+            raise StopAsyncIteration
+        return batch
+
+    def __repr__(self) -> str:
+        return f"<Batches of {self._count} from {self._reader!r}>"
 
 
 def _seconds_until(deadline: float | None) -> float | None:

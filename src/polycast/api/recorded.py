@@ -68,6 +68,7 @@ class RecordedFrames(Generic[FrameType]):
             raise ValueError("read needs video, audio or both")
         av = import_av()
         converter = PictureConverter(av, pixel_format)
+        self._wanted = " and ".join(kind for kind, is_wanted in (("video", video), ("audio", audio)) if is_wanted)
         self._lock = threading.Lock()
         self._frames: Iterator[Any] = _Decoding(av, sources, converter, video=video, audio=audio).frames()
 
@@ -98,6 +99,17 @@ class RecordedFrames(Generic[FrameType]):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await asyncio.to_thread(self.close)
+
+    def __repr__(self) -> str:
+        return f"<RecordedFrames of {self._wanted}>"
 
 
 class _Decoding:

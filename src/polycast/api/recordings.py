@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import io
 import json
@@ -44,7 +45,7 @@ _FOREVER: Final = 1 << 61
 
 
 class RecordingRequest:
-    """A recording that `Server.record` began; stop it, or use it with ``with``."""
+    """A recording that `Server.record` began; stop it, or use it with ``with`` or ``async with``."""
 
     def __init__(self, runtime: Runtime, recorder: Recorder, name: str) -> None:
         self._runtime = runtime
@@ -63,6 +64,14 @@ class RecordingRequest:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.stop()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await asyncio.to_thread(self.stop)
 
     def __repr__(self) -> str:
         return f"<Recording of {self._name}>"
