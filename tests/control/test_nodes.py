@@ -6,6 +6,7 @@ import asyncio
 import ssl
 from collections.abc import AsyncIterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import httpx2
@@ -17,6 +18,7 @@ from tests.control.test_openapi import complaints
 
 from polycast.app import StartError, cluster
 from polycast.app.openapi_document import document_of_v3
+from polycast.control.v3 import nodes
 from polycast.hub.errors import CannotPublish
 
 Pair = tuple[Server, Server]
@@ -68,6 +70,16 @@ async def test_any_node_lists_the_paths_of_all(servers: Pair) -> None:
     items = [item for item in (await b.get("/v3/paths/list?cluster=1"))["items"] if item["name"] == "cam"]
     assert [item["source"]["type"] for item in items] == ["rtspSession"]
     assert (await b.get("/v3/nodes/paths"))["items"] == [{"name": "cam", "node": "a"}]
+
+
+async def test_a_node_of_another_version_tells_less() -> None:
+    answers = [("a", b'[{"name": "cam"}]'), ("b", b'[{"name": "cam", "online": true}, {}]'), ("c", b"no JSON")]
+
+    async def paths_elsewhere() -> list[tuple[str, bytes]]:
+        return answers
+
+    server: Any = SimpleNamespace(cluster=SimpleNamespace(paths_elsewhere=paths_elsewhere))
+    assert await nodes.paths_of_cluster(server, []) == [{"name": "cam", "online": True}]
 
 
 async def test_a_node_that_drains_takes_no_publishers(servers: Pair) -> None:

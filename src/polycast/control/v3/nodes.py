@@ -37,6 +37,6 @@ async def paths_of_cluster(media_server: MediaServer, own: Iterable[Mapping[str,
             continue
         for item in told:
             name = item.get("name")
-            if isinstance(name, str) and (name not in items or (item.get("online") and not items[name]["online"])):
+            if isinstance(name, str) and (name not in items or (item.get("online") and not items[name].get("online"))):
                 items[name] = item
     return [items[name] for name in sorted(items)]
