@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import builtins
+import dataclasses
 import itertools
 import math
 import socket
@@ -52,6 +53,32 @@ from polycast.wire.srt.packet import ControlType, build_control
 
 PUBLISH, READ = "publish passphrase", "read passphrase"
 SECRET: Mapping[str, Any] = {"cam": {"srtPublishPassphrase": PUBLISH, "srtReadPassphrase": READ}}
+
+
+class Mirror:
+    """Other workers that take this one for the home of every path, as it takes them."""
+
+    def __init__(self, server: server_module.SrtServer) -> None:
+        self._server = server
+        self.passed = 0
+
+    def home_of(self, path: str) -> int | None:
+        return 1
+
+    def pass_datagram(self, index: int, server: str, data: bytes, address: Address) -> None:
+        self.passed += 1
+        if self.passed < 1000:
+            self._server.receive_datagram(data, address)
+
+
+async def test_handshakes_are_passed_on_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """While the configuration changes, two workers may have different opinions."""
+    async with serving() as app:
+        server = server_of(app)
+        mirror: Any = Mirror(server)
+        monkeypatch.setattr(server, "context", dataclasses.replace(server.context, workers=mirror))
+        async with peer(app, "publish:cam"):
+            assert 0 < mirror.passed < 20
 
 
 async def test_frames_arrive_as_they_were_published() -> None:
@@ -413,7 +440,7 @@ async def test_a_flood_of_clients_does_not_fill_the_log(monkeypatch: pytest.Monk
 async def test_handshakes_that_cannot_be_processed_in_time_are_ignored() -> None:
     processed: list[bytes] = []
 
-    def process(packet: bytes, address: Address) -> None:
+    def process(packet: bytes, address: Address, is_passed: bool) -> None:
         processed.append(packet)
         time.sleep(SLICE_SECONDS)
 

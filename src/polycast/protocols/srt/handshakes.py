@@ -24,17 +24,18 @@ WINDOW_SECONDS: Final = 10.0
 class Handshakes:
     """Processes handshakes in slices of the work queue, so that a flood of them delays no stream."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, process: Callable[[bytes, Address], None]) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, process: Callable[[bytes, Address, bool], None]) -> None:
+        """``process`` is called with what `add` got."""
         self._queue = work_queue_of(loop)
         self._process = process
-        self._waiting: deque[tuple[bytes, Address]] = deque()
+        self._waiting: deque[tuple[bytes, Address, bool]] = deque()
 
-    def add(self, packet: bytes, address: Address) -> None:
-        """Process a handshake soon."""
+    def add(self, packet: bytes, address: Address, *, is_passed: bool = False) -> None:
+        """Process a handshake soon. ``is_passed``: another worker has received it."""
         if not self._waiting:
             self._queue.add(self)
         if len(self._waiting) < MAXIMUM_WAITING:
-            self._waiting.append((packet, address))
+            self._waiting.append((packet, address, is_passed))
 
     def work(self) -> bool:
         """Process some; called by the work queue."""

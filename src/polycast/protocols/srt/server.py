@@ -122,7 +122,7 @@ class SrtServer(Host):
 
     def receive_datagram(self, data: bytes, address: Address) -> None:
         if self._socket is not None and len(data) >= HEADER_SIZE:
-            self._handshakes.add(data, address)
+            self._handshakes.add(data, address, is_passed=True)
 
     def _on_datagram(self, data: bytes, start: int, end: int, address: Address) -> None:
         if end - start < HEADER_SIZE:
@@ -136,12 +136,13 @@ class SrtServer(Host):
         if link is not None and (link.address is address or link.address == address):
             link.receive(packet, time.monotonic())
 
-    def _on_handshake(self, packet: bytes, address: Address) -> None:
+    def _on_handshake(self, packet: bytes, address: Address, is_passed: bool) -> None:
         host, port = plain_host(str(address[0])), int(address[1])
         try:
             answer = self._listener.receive_data(packet, host, port, self.now())
             if isinstance(answer, ConnectionRequest):
-                home = self._home_of(answer)
+                # While the configuration changes, each of two workers may take the other one for the home.
+                home = self._home_of(answer) if not is_passed else None
                 if home is None or self.context.workers is None:
                     self._on_request(answer, address, port)
                 else:  # with the socket id of its answer, all further datagrams get there
