@@ -222,6 +222,21 @@ def test_links_are_not_followed(recorder: Recorder, tmp_path: Path) -> None:
     assert periods(index_of(recorder)) == []
 
 
+@pytest.mark.parametrize("obstacle", ["link", "file"])
+def test_the_name_of_a_path_may_be_no_directory(recorder: Recorder, tmp_path: Path, obstacle: str) -> None:
+    recorder.write(0, 4, 0)
+    index = index_of(recorder)
+    assert periods(index) == [(0, 4)]
+    folder, outside = recorder.name(0).parent, tmp_path / "outside"
+    folder.rename(outside)
+    if obstacle == "link":
+        folder.symlink_to(outside)
+    else:
+        folder.write_bytes(b"important")
+    assert periods(index) == []
+    assert periods(index_of(recorder)) == []
+
+
 @pytest.mark.parametrize("damage", ["text", "missing", "version", "tables", "directory"])
 def test_the_index_is_made_again(recorder: Recorder, damage: str) -> None:
     recorder.write(0, 4, 0)

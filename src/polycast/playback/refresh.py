@@ -6,6 +6,7 @@ import hashlib
 import os
 import re
 import sqlite3
+import stat
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Final, NamedTuple
@@ -97,7 +98,9 @@ class Refresh:
     def _walk(self, directory: str, levels: Sequence[_Level]) -> None:
         level, *below = levels
         if below and isinstance(level[0], str):
-            self._walk(os.path.join(directory, level[0]), below)
+            child = os.path.join(directory, level[0])
+            if self._is_directory(child):
+                self._walk(child, below)
             return
         names_changed = self._watch.take(os.path.join(self._root, directory)) if not below else None
         changed = self._changed(directory)
@@ -137,6 +140,13 @@ class Refresh:
         """Walk through a directory that was found. It stays known, so that it is found again without a look."""
         self._visited.add(directory)
         self._walk(directory, levels)
+
+    def _is_directory(self, directory: str) -> bool:
+        """Return whether there is a directory of this name; a symbolic link is none."""
+        try:
+            return stat.S_ISDIR(os.lstat(os.path.join(self._root, directory)).st_mode)
+        except (FileNotFoundError, NotADirectoryError):
+            return False
 
     def _changed(self, directory: str) -> int | None:
         """Return when files were added to a directory or removed the last time; None if there is no such directory."""
