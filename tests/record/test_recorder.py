@@ -441,6 +441,27 @@ async def test_what_is_in_the_way_is_told_and_left_alone(tmp_path: Path, obstacl
     assert obstacle == "link" or (folder / "cam").read_bytes() == b"important"
 
 
+async def test_an_error_that_lasts_is_told_once_and_tried_ever_less_often(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(path_recorder, "RETRY_PAUSES", path_recorder.RetryPauses(first=0.001, longest=0.1))
+    pauses: list[float] = []
+    chosen = path_recorder.Backoff.pause
+
+    def pause(backoff: path_recorder.Backoff, limits: path_recorder.RetryPauses) -> float:
+        pauses.append(chosen(backoff, limits))
+        return pauses[-1]
+
+    monkeypatch.setattr(path_recorder.Backoff, "pause", pause)
+    folder = tmp_path / "recordings"
+    folder.mkdir()
+    (folder / "cam").symlink_to(tmp_path)
+    async with running(folder) as fixture:
+        await fixture.play_until(lambda: len(pauses) == 4)  # each for a file of another name
+        assert pauses[3] > 2 * pauses[0]
+        assert sum("ERROR" in line for line in fixture.log.lines) == 1
+
+
 async def test_files_are_never_overwritten(tmp_path: Path) -> None:
     async with running(tmp_path, recordPath=f"{tmp_path}/%path_%s", recordSegmentDuration="1s") as fixture:
         fixture.play(1)

@@ -194,22 +194,26 @@ class PathRecorder(FrameReader):
         self._notify(lambda observer: observer.on_segment_completed(self.path, file, duration / NANOSECONDS))
 
     def on_failed(self, start: SegmentStart, error: OSError) -> None:
-        text = describe_error(error)
         retry = self._retry
-        if text != retry.error:
-            self._log.error("%s", text)
-            retry.error = text
+        reason = error.strerror or str(error)
+        if reason != retry.error:  # each attempt is for another file
+            self._log.error("%s", describe_error(error))
+            retry.error = reason
         segmenter = self.segmenter
         if segmenter is None:
             return
         if segmenter.current in (None, start):
             segmenter.abandon()
         self.writer.is_suspended = True
-        if retry.timer is not None:
+        pause = retry.backoff.pause(RETRY_PAUSES)
+        if retry.timer is None:
+            retry.backoff.advance()
+        else:
             retry.timer.cancel()
-        retry.timer = self._loop.call_later(retry.backoff.pause(RETRY_PAUSES), self._resume)
+        retry.timer = self._loop.call_later(pause, self._resume)
 
     def _resume(self) -> None:
+        self._retry.timer = None
         self.writer.is_suspended = False
         publisher = self.path.publisher
         if publisher is not None:
