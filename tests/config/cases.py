@@ -96,7 +96,7 @@ REFERENCE_ERRORS: list[tuple[str, str]] = [
     (_path("source: invalid"), "invalid source: 'invalid'"),
     (_path("source: ftp://host"), "invalid source: 'ftp://host'"),
     (_path("sourceOnDemand: yes"), "'sourceOnDemand' is useless when source is 'publisher'"),
-    (_path("hlsDVR: 2h"), "'hlsDVR' needs 'record: yes': it plays what was recorded"),
+    (_path("hlsDVR: 2h"), "'hlsDVR' needs 'record: yes': it plays the recordings"),
     (_path("fallback: /a/"), "'/a/': can't end with a slash"),
     (_path("fallback: http://host"), "'http://host' is not a valid RTSP URL"),
     (_path("fallback: other"), "'other' is not a valid RTSP URL"),

@@ -111,7 +111,7 @@ async def test_a_turn_server_tells_the_public_address_as_well(coturn: dict[str, 
     only = {"webrtcLocalUDPAddress": "", "webrtcIPsFromInterfaces": False, "webrtcAdditionalHosts": []}
     url = f"turn:127.0.0.1:{coturn['turn']}"
     async with running(**settings(url), **only) as fixture, connection() as publisher:
-        await fixture.log.wait(r"relays 127.0.0.1:\d+")
+        await fixture.log.wait(r"relayed address 127.0.0.1:\d+")
         await fixture.log.wait(r"public address: 127.0.0.1:\d+")
         publisher.addTransceiver(Colours(), "sendonly")
         await publisher.setLocalDescription(await publisher.createOffer())
@@ -138,7 +138,7 @@ def test_addresses_of_stun_servers(url: str, expected: str) -> None:
 async def test_wrong_credentials_are_logged_and_disturb_nobody(coturn: dict[str, int]) -> None:
     server = {"url": f"turn:127.0.0.1:{coturn['turn']}", "username": "somebody", "password": "wrong"}
     async with running(webrtcICEServers2=[server]) as fixture, connection() as publisher:
-        await fixture.log.wait(r"TURN server 'turn:127.0.0.1:\d+': it does not accept user and password")
+        await fixture.log.wait(r"TURN server 'turn:127.0.0.1:\d+': wrong user or password")
         publisher.addTransceiver(Colours(), "sendonly")
         await publisher.setLocalDescription(await publisher.createOffer())
         response = await fixture.http.post(

@@ -454,7 +454,7 @@ async def test_it_shows_the_nodes_of_a_cluster(monkeypatch: pytest.MonkeyPatch) 
         rows = await page.evaluate("[...document.querySelectorAll('tbody')[0].rows].map((row) => row.innerText)")
         assert [row.split("\t")[2:4] for row in rows] == [["25.0 %", "3.0 Mbit/s"]] * 2
         assert ["this one" in rows[0], "draining" in rows[1]] == [True, True]
-        await has(page, "What is published, and where")
+        await has(page, "Published paths")
         assert "cam\tb" in await page.evaluate("[...document.querySelectorAll('tbody')].at(-1).innerText")
         await page.resize(*DESK)
         await is_usable(page)
@@ -469,7 +469,7 @@ async def test_it_shows_the_nodes_of_a_cluster(monkeypatch: pytest.MonkeyPatch) 
                 await has(page, "a is draining.")
             assert asked == expected
         await click(page, "[aria-label='Accept again on b']")
-        await has(page, "b takes publishers again.")
+        await has(page, "b accepts publishers again.")
         assert asked[1:] == [("b", False)]
 
 

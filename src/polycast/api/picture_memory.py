@@ -1,4 +1,4 @@
-"""Memory for pictures that is used again, instead of asking the system for new pages for each of them."""
+"""Reuses the memory of pictures, because fresh pages from the system cost CPU time for each picture."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 MAXIMUM_KEPT: Final = 3
-"""Pictures: the one that a program works with, the next one, and one that is being made."""
+"""Arrays kept: the picture that a program works with, the next one, and one that is being decoded."""
 
 CAN_COUNT: Final = getattr(sys, "_is_gil_enabled", lambda: True)()
 """Whether the number of references to an object can be relied on."""
@@ -22,11 +22,11 @@ def _references(objects: Sequence[object], index: int) -> int:
 
 
 _UNUSED: Final = _references([object()], 0)
-"""References to an array that nobody uses."""
+"""Reference count of an array that is not in use."""
 
 
 class PictureMemory:
-    """Keeps arrays, and hands out those that are not used any more. Not for several threads at a time.
+    """Keeps arrays, and reuses those that are no longer in use. Not thread-safe.
 
     An array is in use while there is a view of it, such as a picture, a slice of one or a tensor: each refers to it.
     """

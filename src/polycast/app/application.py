@@ -156,7 +156,7 @@ class Application:
         return await find_cameras(self._http_client, hosts, user, password)
 
     async def thumbnail(self, path: str) -> bytes:
-        """No stream is in another process."""
+        """Raise PolycastError: no stream is in another process."""
         raise PolycastError(f"path '{path}' has no stream")
 
     async def refresh(self) -> None:

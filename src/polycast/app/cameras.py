@@ -13,13 +13,13 @@ from polycast.control.console.cameras import CameraItem, CameraStreamItem
 from polycast.net.http_client import HttpClient
 
 SEARCH_SECONDS: Final = 3.0
-"""How long to wait for answers."""
+"""Seconds to wait for answers."""
 MAXIMUM_CAMERAS: Final = 256
-"""Cameras that are asked for their streams: anybody in the network can answer for as many as it likes."""
+"""Cameras that are asked for their streams: a single host in the network can pretend to be any number of them."""
 
 
 async def find_cameras(client: HttpClient, hosts: Sequence[str], user: str, password: str) -> list[CameraItem]:
-    """Return the cameras at addresses, or, without any, those in the network; see `MediaServer.find_cameras`."""
+    """Return the cameras at ``hosts``, or those in the network if it is empty; see `MediaServer.find_cameras`."""
     await client.prepare()
     finding, soap = await asyncio.to_thread(_load)
     credentials = soap.Credentials(user, password) if user else None

@@ -97,7 +97,7 @@ class ClusterMember:
 
     @property
     def owners(self) -> list[ClusterPath]:
-        """What is published in the cluster, and where, sorted by name; nothing without one."""
+        """The published paths of the cluster with their nodes, sorted by name; empty without a cluster."""
         if self.node is None:
             return []
         claims = sorted(self.node.registry.directory.claims(), key=lambda claim: claim.path)

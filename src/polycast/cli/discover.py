@@ -22,7 +22,7 @@ from polycast.wire.onvif.soap import Credentials
 
 DEFAULT_API: Final = "http://127.0.0.1:9997"
 ASK_SECONDS: Final = 10.0
-"""For an answer of the API."""
+"""Seconds to wait for a response of the API."""
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -217,15 +217,15 @@ def _sessions(sessions: Sequence[tuple[str, str, Json]], rates: Rates, now: floa
 
 
 def _transport(item: Json) -> str:
-    """Return how the media of a session travel; of WebRTC, the pair of candidates that ICE has chosen."""
+    """Return the transport of a session; for WebRTC, the selected candidate pair."""
     pair = [item.get(name, "") for name in ("localCandidate", "remoteCandidate")]
     return " - ".join(pair) if all(pair) else str(item.get("transport", ""))
 
 
 def _workers(workers: Sequence[Json], rates: Rates, now: float) -> Table:
-    table = _new_table(_count(workers, "worker"), ("number", "process"), ("core", "memory", "lag", "longest"))
+    table = _new_table(_count(workers, "worker"), ("number", "process"), ("CPU", "memory", "lag", "longest lag"))
     for worker in workers:
-        # A process that replaces another one begins anew.
+        # The counter of a process that replaces another one starts at 0.
         used = rates.of(f"worker {worker['number']} {worker['pid']}", round(worker["cpu"] * 1e6), now) / 8e6
         table.add_row(
             str(worker["number"]),
@@ -238,7 +238,7 @@ def _workers(workers: Sequence[Json], rates: Rates, now: float) -> Table:
 
 
 def _nodes(nodes: Sequence[Json]) -> Table:
-    table = _new_table(_count(nodes, "node"), ("node", "address", "state"), ("core", "in", "publishers", "readers"))
+    table = _new_table(_count(nodes, "node"), ("node", "address", "state"), ("CPU", "in", "publishers", "readers"))
     for node in nodes:
         table.add_row(
             _plain(node["name"]) + (" (this one)" if node["isSelf"] else ""),

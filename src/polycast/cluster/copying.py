@@ -112,7 +112,7 @@ class NodeSource(Source):
         self._owner: Owner | None = None
         self._connection: Subscription | None = None
         self._logged = ""
-        """The last failure in the log: the same one is not repeated with each attempt."""
+        """The failure that was logged last: it is not logged again at each attempt."""
         self._woken = asyncio.Event()
         self._supervisor = Supervisor(
             self._attempt,
@@ -177,7 +177,7 @@ class NodeSource(Source):
 
     async def _attempt(self) -> None:
         owner = self.neighbours.owner_of(self.path.name)
-        # What is placed on a node has it also while nobody publishes: then, there is no claim.
+        # A path that is placed on a node has a stream even while nobody publishes; then, there is no claim.
         if owner is None or 0 < owner.revision < self._accepted:
             raise NotPublished("no other node publishes the path")
         self._owner, self._tried = owner, owner.revision

@@ -17,7 +17,7 @@ when a node starts."""
 
 
 SILENCE_SECONDS: Final = 2.5
-"""Without a message of any node, this one included, after which the registry itself counts as silent."""
+"""Seconds without a message of any node, including this one, after which the registry itself is considered silent."""
 
 
 class Load(Struct, frozen=True):
@@ -43,7 +43,7 @@ class NodeInfo(Struct, frozen=True):
     is_draining: bool = False
     """Whether it takes no new publishers and sources."""
     started: float = 0.0
-    """Unix time of the start of the process. Of two with one name, the later one is the node."""
+    """Unix time of the start of the process. Of two with the same name, the one that started later is the node."""
 
     clients: dict[str, str] = {}
     """Where clients reach its servers, ``scheme://host:port`` by the name of the server; only for redirections."""
@@ -85,7 +85,7 @@ class Directory:
         self._members: dict[str, _Member] = {}
         self._is_connected = False
         self._heard = -math.inf
-        """When the last message of any node came."""
+        """When the last message of any node arrived, in monotonic seconds."""
 
     # Claims
 

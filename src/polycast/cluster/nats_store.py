@@ -37,7 +37,7 @@ SUBJECT: Final = "polycast"
 ANSWER_SECONDS: Final = 2.0
 """For an answer of the server."""
 NAME_SECONDS: Final = 1.0
-"""For an answer of another server that has the same name."""
+"""Seconds to wait for a response of another server with the same name."""
 RETRY_SECONDS: Final = 1.0
 """Between two attempts to connect, or to watch."""
 PING_SECONDS: Final = 2
@@ -46,18 +46,18 @@ MARKER_SECONDS: Final = 3600.0
 """For which the server keeps the marker of a deleted key: nodes that are connected learn of it at once, others get a
 new snapshot."""
 HEARTBEAT_SECONDS: Final = 2.0
-"""Between two messages of the server that say that nothing has changed."""
+"""Seconds between two heartbeats of the server while nothing changes."""
 HEARTBEATS_MISSED: Final = 3
-"""After which all entries are read anew."""
+"""Heartbeats missed after which all entries are read again."""
 FORGET_SECONDS: Final = 300.0
-"""After which the server forgets what a client follows that is gone."""
+"""Seconds after which the server deletes the consumer of a client that has disconnected."""
 MINIMUM_VERSION: Final = (2, 11)
 
 _ROLLUP: Final = "Nats-Rollup"
 _MARKER: Final = "Nats-Marker-Reason"
-"""The server's own mark of a key that is gone."""
+"""The server's own marker of a key that has expired."""
 _STATUS: Final = "Status"
-"""What nats-py calls the status of a message without content: a heartbeat."""
+"""The header in which nats-py stores the status of a message without content, such as a heartbeat."""
 _LAST: Final = "Nats-Last-Consumer"
 _EXPECTED: Final = "Nats-Expected-Last-Subject-Sequence"
 _WRONG_SEQUENCE: Final = (10071, 10164)
@@ -94,7 +94,7 @@ class NatsStore:
         self._name = ""
         self._task: asyncio.Task[None] | None = None
         self._problem = ""
-        """What was logged last, so that it is logged once."""
+        """The problem that was logged last, so that it is logged only once."""
         self._lost = asyncio.Event()
         """Set when the connection was lost, or everything must be read again."""
 
@@ -108,9 +108,7 @@ class NatsStore:
             raise
         except (OSError, nats.errors.Error, TimeoutError) as error:
             where = ", ".join(map(redact, self._servers))
-            self._log.warning(
-                "the registry of the cluster cannot be reached (%s): %s; tries again", where, _text(error)
-            )
+            self._log.warning("NATS cannot be reached (%s): %s; retrying", where, _text(error))
         self._task = self._loop.create_task(self._run())
 
     async def write(self, path: str, value: bytes, revision: int) -> int:
@@ -121,7 +119,7 @@ class NatsStore:
         except Conflict:
             if sequence:
                 raise
-            # It may be there as deleted only.
+            # The key may exist, but be deleted.
             return self._revision(await self._ask(bucket.create(key, value)))
         return self._revision(written)
 
@@ -216,7 +214,7 @@ class NatsStore:
         except BaseException as error:
             await _close(client)
             if isinstance(error, Exception) and "authorization" in str(error).lower():
-                raise PolycastError(f"the registry of the cluster refuses user and password: {error}") from error
+                raise PolycastError(f"NATS rejects the user and password: {error}") from error
             raise
         if await self._is_name_taken(client):
             await _close(client)
@@ -235,16 +233,16 @@ class NatsStore:
         return True
 
     def _log_problem(self, error: BaseException) -> None:
-        """Log what the user has to mend, once; the rest is for developers."""
+        """Log errors that the user has to fix once each; others are for developers."""
         text = _text(error)
         is_refusal = "authorization" in text.lower()
         if text == self._problem or not (is_refusal or type(error) is PolycastError):
-            self._log.debug("the registry of the cluster: %s", text)
+            self._log.debug("NATS: %s", text)
             return
         self._problem = text
         if is_refusal:
-            text = f"it refuses user and password, or credentials ({text}); tries again"
-        self._log.warning("the registry of the cluster: %s", text)
+            text = f"NATS rejects the user and password, or the credentials ({text}); retrying"
+        self._log.warning("%s", text)
 
     async def _run(self) -> None:
         """Stay connected, and follow the entries."""
@@ -308,7 +306,7 @@ class NatsStore:
         self._lost.set()
 
     async def _on_reconnected(self) -> None:
-        self._problem = ""  # what was read before ended with the connection
+        self._problem = ""  # the subscriptions ended with the connection
 
     async def _on_message(self, received: Msg) -> None:
         if self._listener is not None:
@@ -321,9 +319,9 @@ class NatsStore:
 
 
 def consumer_of(inbox: str) -> ConsumerConfig:
-    """Return what the server is to send to an address: the last entry of each path, then each change.
+    """Return the configuration of a consumer that sends the last entry of each path to a subject, then each change.
 
-    Without flow control, for which nats-py answers four times a second: a burst would have to wait.
+    It has no flow control, since nats-py answers its requests only four times a second, which would delay bursts.
     """
     return ConsumerConfig(
         deliver_subject=inbox,
@@ -339,7 +337,7 @@ def consumer_of(inbox: str) -> ConsumerConfig:
 
 
 class Following:
-    """Reads one subscription to all entries: first what there is, then what changes."""
+    """Reads one subscription to all entries: first the existing ones, then each change."""
 
     def __init__(
         self,
@@ -355,14 +353,14 @@ class Following:
         self._on_complete = on_complete
         self._on_gap = on_gap
         self._told: set[str] | None = set()
-        """The paths with an entry so far; None when all are told."""
+        """The paths with an entry so far; None once all existing entries were received."""
         self._count = 0
-        """Number of messages so far, as the server counts them."""
+        """Number of messages received so far, as the server counts them."""
         self._silence = 0
         self.is_over = False
 
     def is_alive(self) -> bool:
-        """Whether something has come lately. Called after each interval between the server's heartbeats."""
+        """Return whether a message has arrived lately. Called after each interval between the server's heartbeats."""
         self._silence += 1
         return self._silence <= HEARTBEATS_MISSED
 
@@ -393,7 +391,7 @@ class Following:
             self._complete()
 
     def on_nothing_pending(self) -> None:
-        """There were no entries."""
+        """Called if there are no entries."""
         self._complete()
 
     def _complete(self) -> None:

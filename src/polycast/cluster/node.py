@@ -262,7 +262,7 @@ class Node(PathObserver):
         """Another node publishes a path now: its own source here is not needed, and readers that wait continue."""
         path = self._hub.paths.get(name)
         if path is None or (path.publisher is not None and path.publisher is path.source):
-            return  # what delivers here is ended by `_on_lost`, once the claim is refused
+            return  # the publisher here is closed by `_on_lost`, once the claim is refused
         if path.source is not None and path.on_demand is None and name not in self._stopped:
             self._stopped.add(name)
             path.source.stop("another node publishes the path")
@@ -305,7 +305,7 @@ class Node(PathObserver):
     def on_connection(self, *, is_connected: bool) -> None:
         # Processes of one server have a registry as long as they live.
         write = self._log.debug if self.info.address.startswith("/") else self._log.info
-        write("the registry of the cluster %s", "is connected" if is_connected else "is away")
+        write("connected to NATS" if is_connected else "the connection to NATS is lost")
         self._ownership.on_connection(is_connected=is_connected)
 
     async def on_request(self, subject: str, body: bytes) -> bytes:

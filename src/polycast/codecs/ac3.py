@@ -25,7 +25,7 @@ _CHANNELS = (2, 1, 2, 3, 3, 4, 4, 5)
 """By audio coding mode (table 5.8); mode 0 is two independent channels."""
 _STEREO_MODE = 2
 HIGHEST_VERSION = 10
-"""Bit stream identification. Over this it is another format: 16 is E-AC-3. 9 and 10 are AC-3 at half and a quarter of
+"""Highest bit stream identification of AC-3: 16 is E-AC-3. 9 and 10 are AC-3 at half and a quarter of
 the sample rate."""
 
 

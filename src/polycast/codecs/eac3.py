@@ -11,12 +11,12 @@ from polycast.errors import LocalProtocolError, RemoteProtocolError
 from polycast.media.codec import EAC3
 
 HEADER_SIZE: Final = 12
-"""Bytes of a synchronization frame with all that `parse_sync_frame` looks at; the smallest one that makes sense."""
+"""Bytes of the smallest valid synchronization frame, which include all fields that `parse_sync_frame` reads."""
 
 MAXIMUM_UNITS: Final = 256
 """Access units in one buffer: 8 seconds at 48 kHz."""
 MAXIMUM_SYNC_FRAMES: Final = 64
-"""Synchronization frames of one access unit: six times an independent substream with some that depend on it."""
+"""Synchronization frames of one access unit: six of the independent substream, each with some of dependent ones."""
 
 _SYNC_WORD: Final = 0x0B77
 _SAMPLE_RATES: Final = (48_000, 44_100, 32_000)
@@ -25,7 +25,7 @@ _BLOCKS_OF_UNIT: Final = 6
 """Audio blocks of an access unit: those of a sample of MP4 (annex F.6.1)."""
 _SAMPLES_PER_BLOCK: Final = 256
 _DEPENDENT: Final = 1
-"""Stream type of a substream with more channels of another one."""
+"""Stream type of a substream that adds channels to another one."""
 _RESERVED_TYPE: Final = 3
 _LOWEST_BSID, _HIGHEST_BSID = 11, 16
 
@@ -231,7 +231,7 @@ def codec_string(codec: EAC3) -> str:
 
 
 def updated(codec: EAC3, units: Units) -> EAC3:
-    """Return the codec with the number of channels that a frame has; the same object if it is unchanged."""
+    """Return the codec with the number of channels of the access unit; the same object if it is unchanged."""
     unit = read_access_unit(units[0])
     if unit is None or unit.codec.channels == codec.channels:
         return codec

@@ -43,7 +43,7 @@ def patterns_of(values: Any, name: str) -> tuple[str, ...]:
 
 
 def refuse_foreign(patterns: Sequence[str], known: Sequence[str], name: str) -> None:
-    """Raise ConfigurationError if a text that came through the API includes files that are not of the configuration.
+    """Raise ConfigurationError if a text from the API includes files that do not belong to the configuration.
 
     Otherwise, its errors would tell what is in any file of this machine. Allowed are the ``known`` patterns, and files
     in the folder of the configuration file ``name`` or below whose names are those of configurations: private keys and

@@ -407,8 +407,8 @@ class PathConfiguration(ReceivingConfiguration, frozen=True, kw_only=True, forbi
         NEW,
         Meta(
             description=(
-                "How far back viewers of HLS can seek in a recorded stream, such as 2h; a day at most. The playlist "
-                "'dvr.m3u8' in the folder of the path reaches over what is on the disk. It needs 'record: yes'. 0s: no."
+                "How far back HLS viewers of a recorded stream can seek, such as 2h; a day at most. The path then has "
+                "a live playlist of its recordings, 'dvr.m3u8'. It needs 'record: yes'. 0s: off."
             )
         ),
     ] = Duration(0)
@@ -514,11 +514,11 @@ class PathConfiguration(ReceivingConfiguration, frozen=True, kw_only=True, forbi
         if "rpiCamera" in self.sources:
             yield from self.broken_rules_of_camera()
         if self.hls_dvr and not self.record:
-            yield ConfigurationError(
-                "'hlsDVR' needs 'record: yes': it plays what was recorded", ("hlsDVR",), ("record",)
-            )
+            yield ConfigurationError("'hlsDVR' needs 'record: yes': it plays the recordings", ("hlsDVR",), ("record",))
         if self.hls_dvr > SECONDS_PER_DAY:  # segments would be too long
-            yield ConfigurationError("'hlsDVR' can be a day at most; the playback server has everything", ("hlsDVR",))
+            yield ConfigurationError(
+                "'hlsDVR' can be a day at most; use the playback server for older recordings", ("hlsDVR",)
+            )
         if 0 < self.record_delete_after < self.hls_dvr:
             text = "'hlsDVR' cannot be longer than 'recordDeleteAfter'"
             yield ConfigurationError(text, ("hlsDVR",), ("recordDeleteAfter",))

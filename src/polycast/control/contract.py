@@ -58,7 +58,7 @@ class ClusterPath(Struct, frozen=True, kw_only=True, rename="camel"):
     """A path that a node of the cluster publishes."""
 
     name: str
-    node: Annotated[str, Meta(description="Name of the node that its publisher is connected to, or runs its source.")]
+    node: Annotated[str, Meta(description="Name of the node that has its publisher, or runs its source.")]
 
 
 class SessionServer(Protocol):
@@ -300,7 +300,7 @@ class Cluster(Protocol):
 
     @property
     def owners(self) -> Sequence[ClusterPath]:
-        """What is published in the cluster, and where, sorted by name; nothing without one."""
+        """The published paths of the cluster with their nodes, sorted by name; empty without a cluster."""
         ...
 
     def answer_paths(self, describe: Callable[[], bytes]) -> None:
@@ -379,7 +379,7 @@ class MediaServer(Protocol):
         ...
 
     async def find_cameras(self, hosts: Sequence[str], user: str, password: str) -> Sequence[CameraItem]:
-        """Return the cameras at addresses, or, without any, those in the network, with their streams.
+        """Return the cameras at ``hosts``, or those in the network if it is empty, with their streams.
 
         ``user``: "" for none. Raises OSError for an address that cannot be used.
         """

@@ -261,7 +261,7 @@ class Control:
 
     @property
     def recorded(self) -> Recorded:
-        """What was recorded, for all who look at it."""
+        """The recordings, for all servers that serve them."""
         from polycast.playback.windows import Recorded
 
         if self._recorded is None:

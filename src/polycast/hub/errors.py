@@ -66,7 +66,7 @@ class Redirected(PathError):
 
 
 class RedirectedToNode(Redirected):
-    """The reader is to ask another node of the cluster, for now."""
+    """The reader is redirected to another node of the cluster, temporarily."""
 
 
 class Denial(Enum):

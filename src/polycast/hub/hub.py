@@ -138,11 +138,11 @@ class Hub:
         return self.other_nodes is not None and self.other_nodes.is_owned_elsewhere(name)
 
     def redirect(self, name: str, server: str, scheme: str, file: str = "") -> None:
-        """Raise RedirectedToNode if a reader is to ask another node of the cluster.
+        """Raise RedirectedToNode if a reader is to be redirected to another node of the cluster.
 
-        ``server`` is the name of the protocol's server, ``scheme`` that of its addresses: nobody is sent to another
-        one, which may be less secure. ``file`` follows the path, and begins with a slash. The target has no credentials
-        and no query.
+        ``server`` is the name of the protocol's server, ``scheme`` that of its addresses: readers are never
+        redirected to another scheme, which may be less secure. ``file`` follows the path, and begins with a slash. The
+        target has no credentials and no query.
         """
         target = self.other_nodes.redirection(name, server) if self.other_nodes is not None else ""
         if target.startswith(f"{scheme}://"):

@@ -1,4 +1,4 @@
-"""Which paths other nodes of the cluster publish, as those ask who take requests of clients."""
+"""The interface by which servers ask which paths other nodes of the cluster publish."""
 
 from __future__ import annotations
 

@@ -327,7 +327,7 @@ class Stream:
 
     def on_sender_report(self, track_index: int, report: SenderReport, now: float) -> None:
         """Process a sender report of the publisher: it maps the track's timestamps to the wall clock."""
-        if self._closed:  # the connection of a source ends a moment after its stream
+        if self._closed:  # the connection of a source ends shortly after its stream
             return
         track = self.tracks[track_index]
         timestamp = track.outgoing_timestamp(report.rtp_timestamp)

@@ -314,7 +314,7 @@ class KLV(Codec):
     kind: ClassVar[Kind] = Kind.DATA
     ffmpeg_name: ClassVar[str] = "klv"
     synchronous: bool = False
-    """Whether MPEG-TS carries it with exact times (MISB ST 1402), as it did where it came from."""
+    """Whether it is synchronous in MPEG-TS, with exact timestamps (MISB ST 1402), as in the original stream."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -85,7 +85,7 @@ class Frame:
         return parts
 
     def avcc_pieces(self) -> list[bytes]:
-        """Return what `avcc` returns in pieces, to be kept: none of them is a part of something larger."""
+        """Return what `avcc` returns, in pieces that can be kept: none of them is a view of a larger buffer."""
         if self._sample is not None or (self._cache is not None and "avcc" in self._cache):
             return [self.avcc()]
         pieces: list[bytes] = []

@@ -1,8 +1,8 @@
 """Many UDP datagrams in one system call: recvmmsg(2) and sendmmsg(2) of Linux, which Python's sockets do not have.
 
-A server with hundreds of peers gets a small datagram of each, many times a second, and answers it. Receiving one takes
-0.9 us instead of 1.5 us. Sending one takes 2.8 us instead of 3.3 us, and wakes a receiver on the same machine less
-often, which costs twice as much again.
+A server with hundreds of peers receives a small datagram from each, many times a second, and answers it. Receiving one
+takes 0.9 us instead of 1.5 us. Sending one takes 2.8 us instead of 3.3 us, and wakes a receiver on the same machine
+less often, which costs twice as much again.
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ from polycast.net.address import Address
 from polycast.net.loop_local import LoopLocal
 
 Received = tuple[bytes, int, Address]
-"""Datagrams of one sender that were received together, the size of each but the last, and the sender."""
+"""Datagrams of one sender that the kernel coalesced, the size of each but the last, and the sender."""
 
 RECEIVED_MESSAGES: Final = 16
 """Messages received in one call. Each may be 64 kB of datagrams that arrived together (UDP_GRO)."""
 SENT_MESSAGES: Final = 64
 """Messages sent in one call."""
 SMALL_SIZE: Final = 64
-"""Bytes of a datagram that is sent in a batch. Others are not worth a copy."""
+"""Largest datagram, in bytes, that is sent in a batch: copying a larger one costs more than its system call."""
 
 _MAXIMUM_READ: Final = 65_536
 _KNOWN_ADDRESSES: Final = 8192
-"""Addresses of peers that are remembered in the forms of Python and of the kernel: about 3 MB."""
+"""Addresses of peers that are cached in the forms of Python and of the kernel: about 3 MB."""
 
 UDP_GRO: Final = 104
 """Linux: udp(7)."""
@@ -45,7 +45,7 @@ _CONTROL_SIZE: Final = 32
 _HEADER: Final = struct.Struct("=QI4xQQQQi4xI4x")
 """mmsghdr: address and size, vectors and their number, control messages and their size, flags, received bytes."""
 _RECEIVED: Final = struct.Struct("=8xI28xQ8xI4x")
-"""What recvmmsg writes into it: the sizes of the address, of the control messages and of the data."""
+"""The fields that recvmmsg writes: the sizes of the address, of the control messages and of the data."""
 _VECTOR: Final = struct.Struct("=QQ")
 _SIZE: Final = struct.Struct("=Q")
 _CONTROL: Final = struct.Struct("=Qiii")
@@ -62,7 +62,7 @@ def _load() -> ctypes.CDLL | None:
         return None
     library.sendmmsg.argtypes = (ctypes.c_int, ctypes.c_void_p, ctypes.c_uint, ctypes.c_int)
     library.recvmmsg.argtypes = (ctypes.c_int, ctypes.c_void_p, ctypes.c_uint, ctypes.c_int, ctypes.c_void_p)
-    # A sandbox may refuse calls that the system has, and does so before it is noticed that there is no such socket.
+    # A sandbox may reject calls that the system has; it does so before the invalid descriptor is noticed.
     library.sendmmsg(-1, None, 0, 0)
     can_send = ctypes.get_errno() == errno.EBADF
     library.recvmmsg(-1, None, 0, 0, None)
@@ -87,8 +87,8 @@ class DatagramBatches:
         self._outgoing = _Messages(SENT_MESSAGES, SMALL_SIZE, 0)
 
     def receive(self, descriptor: int) -> list[Received]:
-        """Return what a socket has received, up to `RECEIVED_MESSAGES`: if these are fewer, there was no more. Raises
-        OSError; BlockingIOError if there is nothing."""
+        """Return up to `RECEIVED_MESSAGES` that a socket has received; fewer if there are no more. Raises OSError;
+        BlockingIOError if there are none."""
         messages, addresses = self._incoming, self._addresses
         count = self._receive(descriptor, messages.pointer, RECEIVED_MESSAGES, socket.MSG_DONTWAIT, None)
         if count < 0:
@@ -166,22 +166,22 @@ class _Messages:
                 0,
             )
         self.initial = bytes(self.headers)
-        """The headers as they are before something is received, which changes them."""
+        """The headers before the kernel modifies them on receipt."""
 
     def segment_size(self, index: int) -> int:
-        """Return the size that the kernel tells of datagrams that it has received together; 0 if it tells none."""
+        """Return the datagram size that the kernel reports for coalesced datagrams; 0 if it reports none."""
         _, level, kind, value = _CONTROL.unpack_from(self.control, index * _CONTROL_SIZE)
         return int(value) if level == socket.SOL_UDP and kind == UDP_GRO else 0
 
 
 def _allocate(size: int) -> tuple[memoryview, int]:
-    """Return a buffer, and where it is. As long as there is a view of it, it stays there."""
+    """Return a buffer and its address, which stays valid while there is a view of the buffer."""
     buffer = bytearray(size)
     return memoryview(buffer), ctypes.addressof(ctypes.c_char.from_buffer(buffer)) if size else 0
 
 
 class _Addresses:
-    """Addresses of peers in Python's form and in that of the kernel, as far as they are remembered."""
+    """A cache of addresses of peers in Python's form and in that of the kernel."""
 
     def __init__(self) -> None:
         self.decoded: dict[bytes, Address] = {}
@@ -189,13 +189,13 @@ class _Addresses:
         """In `_ADDRESS_SIZE` bytes each."""
 
     def decode(self, name: bytes) -> Address:
-        """Return an address that the kernel has written, and remember it."""
+        """Return an address that the kernel has written, and cache it."""
         address = _decode(name)
         self._remember(address, name)
         return address
 
     def encode(self, address: Address) -> bytes:
-        """Return an address as the kernel reads it, and remember it. Raises OSError if it is not valid."""
+        """Return an address in the kernel's form, and cache it. Raises OSError if it is not valid."""
         self._remember(address, _encode(address))
         return self.encoded[address]
 

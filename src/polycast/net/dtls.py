@@ -24,9 +24,9 @@ MAXIMUM_DATAGRAM_SIZE: Final = 1200
 
 _RECORD_HEADER_SIZE: Final = RECORD_HEADER.size
 _CIPHERS: Final = "ECDHE+AESGCM+AES128:ECDHE+AESGCM:ECDHE+CHACHA20:ECDHE+AES"
-"""AES-128-GCM first: every implementation of WebRTC has it (RFC 8827 section 6.5), and `DtlsAlerts` knows it."""
+"""AES-128-GCM first: every implementation of WebRTC has it (RFC 8827 section 6.5), and `DtlsAlerts` supports it."""
 _FORGETTABLE: Final = "AES128-GCM-SHA256"
-"""How OpenSSL's names of the ciphers end that `DtlsAlerts` knows."""
+"""End of OpenSSL's names of the ciphers that `DtlsAlerts` supports."""
 _RELEASE_BUFFERS: Final = 0x10
 """SSL_MODE_RELEASE_BUFFERS: a connection keeps 25 KiB instead of 82."""
 _READ_SIZE: Final = 64 * 1024
@@ -114,7 +114,7 @@ class DtlsConnection:
         self._alerts: DtlsAlerts | None = None
         """Takes the place of OpenSSL's object after `forget_handshake`."""
         self._last_record = b""
-        """To be sent, without OpenSSL's object."""
+        """Records to be sent after OpenSSL's object was freed."""
         self.state = DtlsState.HANDSHAKE
 
     def start(self) -> None:
@@ -171,8 +171,8 @@ class DtlsConnection:
         return material
 
     def forget_handshake(self) -> None:
-        """Free most of the memory: the peer has proved that it needs nothing of the handshake again. Only when
-        established; then only `receive`, `data_to_send` and `close` may be called."""
+        """Free most of the memory, once the peer has proved that it will not repeat its handshake messages. Only when
+        established; afterwards, only `receive`, `data_to_send` and `close` may be called."""
         connection = self._openssl
         if connection is None or self.state is not DtlsState.ESTABLISHED:
             return

@@ -1,7 +1,7 @@
 """The end of a DTLS 1.2 connection whose handshake is over: close_notify in both directions (RFC 6347, RFC 5288).
 
-WebRTC uses DTLS for the keys of SRTP only. What follows the handshake is one alert, for which OpenSSL would keep 70 kB;
-here it is one.
+WebRTC uses DTLS for the keys of SRTP only. Only one alert follows the handshake, and OpenSSL would keep 70 kB for it;
+this module needs one.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 RECORD_HEADER: Final = struct.Struct("!BHHHIH")
 """Content type, version, epoch, sequence number (16 and 32 bits), length (RFC 6347 section 4.3.1)."""
 MAXIMUM_RECORDS: Final = 8
-"""Records of one datagram that are looked at: a peer that ends sends one or two."""
+"""Records of one datagram that are read: a peer that closes the connection sends one or two."""
 
 _ALERT: Final = 21
 _VERSION: Final = 0xFEFD
 _EPOCH: Final = 1
-"""That of the first keys; there are no others, since nobody renegotiates in WebRTC (RFC 8827 section 6.5)."""
+"""Epoch of the first keys; there are no others, since WebRTC forbids renegotiation (RFC 8827 section 6.5)."""
 _SEQUENCE: Final = 1 << 16
 """Sequence number of the alert that is sent: above those of the handshake, however often it was repeated."""
 _WARNING, _FATAL = 1, 2
 _CLOSE_NOTIFY: Final = bytes((_WARNING, 0))
 _ADDITIONAL: Final = struct.Struct("!HHIBHH")
-"""What is authenticated with a record: epoch, sequence number, content type, version, length (RFC 5246 section
+"""The additional data of a record: epoch, sequence number, content type, version, length (RFC 5246 section
 6.2.3.3)."""
 _KEY_SIZE: Final = 16
 _SALT_SIZE: Final = 4
@@ -39,7 +39,7 @@ _NONCE_SIZE: Final = 8
 
 
 class Secrets(NamedTuple):
-    """What all keys of a connection are made of."""
+    """The secrets from which all keys of a connection are derived."""
 
     master: bytes
     client_random: bytes
@@ -57,7 +57,7 @@ class DtlsAlerts:
         client, server = block[:_KEY_SIZE], block[_KEY_SIZE : 2 * _KEY_SIZE]
         salts = block[2 * _KEY_SIZE :]
         client_salt, server_salt = salts[:_SALT_SIZE], salts[_SALT_SIZE:]
-        # Ours first.
+        # The keys of this side first.
         self._keys = (client, server) if is_client else (server, client)
         self._salts = (client_salt, server_salt) if is_client else (server_salt, client_salt)
 
@@ -66,7 +66,7 @@ class DtlsAlerts:
         return any(record == _CLOSE_NOTIFY or record[:1] == bytes((_FATAL,)) for record in self._alerts(datagram))
 
     def close_notify(self) -> bytes:
-        """Return the record that ends the connection. To be called once: its sequence number is always the same."""
+        """Return the record that ends the connection. Call it only once: its sequence number is always the same."""
         nonce = secrets.token_bytes(_NONCE_SIZE)
         additional = _ADDITIONAL.pack(_EPOCH, 0, _SEQUENCE, _ALERT, _VERSION, len(_CLOSE_NOTIFY))
         sealed = nonce + AESGCM(self._keys[0]).encrypt(self._salts[0] + nonce, _CLOSE_NOTIFY, additional)

@@ -1,4 +1,4 @@
-"""Passes the bytes of a connection on to another process that serves its client."""
+"""Relays the bytes of a connection to another process, which serves its client."""
 
 from __future__ import annotations
 

@@ -68,7 +68,7 @@ class UdpSocket:
         self._queue: deque[tuple[bytes | memoryview, int, Address]] = deque()
         self._queued_bytes = 0
         self._answers: list[tuple[bytes, Address]] | None = None
-        """While the socket is read: what is sent at the end of it."""
+        """While the socket is being read: datagrams to send afterwards, together; else None."""
         self._segments = _supports_segmentation(bound)
         """Whether the kernel can segment what is sent (UDP_SEGMENT)."""
         self._segment_size = 0
@@ -114,8 +114,8 @@ class UdpSocket:
         self.send_segments(data, len(data), address)
 
     def send_soon(self, data: bytes, address: Address) -> None:
-        """Do the same; while the socket is read, wait until the end of that. Small answers to many peers are then sent
-        together."""
+        """Send like `send`; while the socket is being read, only afterwards, so that small answers to many peers are
+        sent together."""
         if self._answers is not None and len(data) <= SMALL_SIZE:
             self._answers.append((data, address))
         else:

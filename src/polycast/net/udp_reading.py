@@ -26,10 +26,10 @@ DatagramHandler = Callable[[bytes, int, int, Address], None]
 """Called with (data, start, end, address): one datagram is ``data[start:end]``."""
 
 # Reads per wake-up before other sockets are served. One read returns one datagram, or up to 64 that arrived together.
-# Some hundred peers answer each frame: if they were read in several turns, what they say would be out of date.
+# Some hundred peers answer each frame: if they were read in several turns, the answers would be out of date.
 DRAIN_LIMIT = 256
 
-# Seconds after which they are served anyway: some datagrams cost much.
+# Seconds after which other sockets are served anyway: some datagrams take long to process.
 DRAIN_SECONDS = 0.005
 
 # Largest UDP payload over IPv4; also the largest coalesced read.
@@ -40,7 +40,7 @@ _ANCILLARY_SIZE: Final = 64
 
 
 class UdpReading:
-    """Reads a socket. After each call of `drain` that returns True, it is to be called again soon."""
+    """Reads a socket. After each call of `drain` that returns True, call it again soon."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, bound: socket.socket, on_datagram: DatagramHandler) -> None:
         self._loop = loop
@@ -48,16 +48,16 @@ class UdpReading:
         self._coalesces = _enable_coalescing(bound)
         self._coalescing = coalescing_of(loop)
         self._unread: Iterator[Received] = iter(())
-        """What was received and is not processed yet."""
+        """Received datagrams that are not processed yet."""
 
     def batches(self, bound: socket.socket) -> DatagramBatches | None:
         """Return the batches in which a socket is read and written; None if that is not possible."""
-        if not IS_SUPPORTED or isinstance(bound, DumpedSocket):  # what goes past that is not in its file
+        if not IS_SUPPORTED or isinstance(bound, DumpedSocket):  # its file must have all datagrams
             return None
         return datagram_batches_of(self._loop)
 
     def drain(self, bound: socket.socket) -> bool:
-        """Process what has arrived. Return whether something is left for which the socket will not become readable."""
+        """Process the datagrams that have arrived; return whether some are left that will not make it readable."""
         end = time.perf_counter() + DRAIN_SECONDS
         if not self._process_unread(bound, end):
             return bound.fileno() >= 0

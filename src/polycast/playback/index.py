@@ -137,9 +137,9 @@ class RecordingIndex:
             )
 
     def _ask(self, question: Callable[[sqlite3.Connection], list[Answer]], path: str) -> list[Answer]:
-        """Look at the disk, then answer a question.
+        """Compare the index with the disk, then run a query.
 
-        A database that turns out to be damaged is made again. If it cannot be used, as the disk is full or read-only,
+        A damaged database is created again. If it cannot be used, because the disk is full or read-only,
         or another process holds it for too long, the index is kept in memory.
         """
         with self._lock:
@@ -147,7 +147,7 @@ class RecordingIndex:
                 return self._answer(question, path)
             except sqlite3.Error as error:
                 if getattr(error, "sqlite_errorcode", 0) & 0xFF in _DAMAGED:
-                    self._log.warning("the index of the recordings in %s is made again: %s", self.root, error)
+                    self._log.warning("the index of the recordings in %s is created again: %s", self.root, error)
                     self._discard()
                 else:
                     self._keep_in_memory(error)

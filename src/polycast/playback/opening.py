@@ -45,7 +45,7 @@ class Files:
             yield file
         finally:
             file.close()
-            if file.known is not None:  # otherwise it was only looked at
+            if file.known is not None:  # otherwise nothing was read that is worth keeping
                 self._keep(key, status.st_size, file.known)
 
     def _keep(self, key: tuple[str, int], size: int, known: object) -> None:

@@ -172,8 +172,8 @@ def _read(file: RecordedFile, cut: Cut) -> Iterator[bytes]:
 
 
 class _Extents:
-    """Consecutive bytes of files, in the order of the output. There are some for each second, so they are columns of
-    numbers: those of a day take 5 MB."""
+    """Consecutive bytes of files, in the order of the output. There are several for each second, so they are stored as
+    columns of numbers: those of a day take 5 MB."""
 
     def __init__(self) -> None:
         self._names: list[str] = []
@@ -191,7 +191,7 @@ class _Extents:
         return len(self.sizes)
 
     def file_of(self, index: int) -> str:
-        """Return the name of the file of one."""
+        """Return the name of the file of an extent."""
         return self._names[self._files[index]]
 
 

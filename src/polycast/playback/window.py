@@ -1,7 +1,7 @@
-"""A live HLS playlist that reaches back over recorded files (draft-pantos-hls-rfc8216bis). No input and output.
+"""A live HLS playlist that reaches back over recorded files (draft-pantos-hls-rfc8216bis). It does no I/O.
 
-Its segments are never listed with another name or another content later, whatever happens to the files: players merge
-what they get with what they have, by the numbers of segments.
+A media sequence number always stands for the same segment, with the same name and content, whatever happens to the
+files: players merge playlists by these numbers.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ from polycast.playback.playlist import FRESH, SHORTEST_SEGMENT, TAIL, TOLERANCE,
 from polycast.wire.hls.numbering import FirstNumbers
 
 VERSION: Final = 9
-"""Of the protocol: EXT-X-SKIP."""
+"""Version of the protocol that has EXT-X-SKIP."""
 MAXIMUM_SEGMENTS: Final = 3_000
-"""Segments of a window: with more of them, they are longer instead, so that the playlist stays small."""
+"""Segments of a window at most; in longer windows, segments are longer, so that the playlist stays small."""
 LONGEST_SEGMENT: Final = 60 * NANOSECONDS
-"""Nanoseconds without a key frame that are left out of the playlist: players load whole segments."""
+"""Nanoseconds without a key frame; longer ones are left out of the playlist, as players load whole segments."""
 SKIP_TARGETS: Final = 6
-"""Target durations before the end that a delta update has at least (section 4.4.3.8)."""
+"""Target durations before the end that a delta update never skips (section 4.4.3.8)."""
 HOLD_BACK_TARGETS: Final = 3
 """Target durations that players stay behind the end (section 4.4.3.8)."""
 RETAINED: Final = 32
-"""Segments that can be loaded after they have left the playlist."""
+"""Segments that can still be loaded after they have left the playlist."""
 CLOCK_STEP: Final = 10 * NANOSECONDS
 """Nanoseconds that a file may begin after the current time. If it is more, the clock was set back."""
 
@@ -46,12 +46,12 @@ class WindowSegment(NamedTuple):
     """In nanoseconds from the start of the file."""
     end: int
     base: int
-    """When the file starts on the timeline of the playlist, in nanoseconds."""
+    """Start of the file on the timeline of the playlist, in nanoseconds."""
     duration: int
     is_discontinuous: bool
     """Whether it does not continue the segment before."""
     is_last: bool
-    """Whether nothing of the file follows."""
+    """Whether it is the last segment of its file."""
 
     @property
     def start(self) -> int:
@@ -60,7 +60,7 @@ class WindowSegment(NamedTuple):
 
     @property
     def until(self) -> int:
-        """Up to which time of the file there are samples that belong to it: sound may go on behind the last picture."""
+        """End of its samples in the file, in nanoseconds: sound may continue after the last picture."""
         return self.end + TAIL if self.is_last else self.end
 
 
@@ -68,9 +68,9 @@ class LiveWindow:
     """The playlist of one path."""
 
     def __init__(self, length: int, shortest: int, first: FirstNumbers, prefix: str) -> None:
-        """``length`` of the window and the duration that segments have at least, in nanoseconds.
+        """``length`` of the window and ``shortest`` duration of a segment, in nanoseconds.
 
-        ``prefix``: of the names of files, such that no other playlist of the path has the same.
+        ``prefix`` of the names of files, which no other playlist of the path may have.
         """
         self._length = length
         self._shortest = max(shortest, SHORTEST_SEGMENT, length // MAXIMUM_SEGMENTS)
@@ -81,7 +81,7 @@ class LiveWindow:
         self._last: WindowSegment | None = None
         self._retained: OrderedDict[int, WindowSegment] = OrderedDict()
         self._heads: dict[str, Segment] = {}
-        """A file for each description of tracks, by its identification."""
+        """For each description of the tracks, a file that has it, by its identification."""
         self._lines: dict[int, str] = {}
         """The lines of each segment."""
         self._missing: set[str] = set()
@@ -128,7 +128,7 @@ class LiveWindow:
         return number != self._next_number or is_shorter or missing != self._missing
 
     def _begin_anew(self) -> None:
-        """Forget everything, as it is from the future."""
+        """Discard everything: the clock was set back, so it is in the future."""
         _, self._discontinuity_sequence = self.next_numbers
         self._segments.clear()
         self._retained.clear()
@@ -150,16 +150,16 @@ class LiveWindow:
         self._heads = {head: part for head, part in self._heads.items() if head in listed}
 
     def _append_of(self, part: Segment, since: int, *, is_whole: bool) -> None:
-        """Add what is new of a file."""
+        """Add the new segments of a file."""
         last = self._last
         cuts = thin_out(part.cuts or (), self._shortest)
         part = part._replace(cuts=None)  # each segment has its file
         if last is not None:
             if part.start < last.part.start:
-                return  # added by others, before what is listed
+                return  # a file that was added by another program, and is older than the end of the playlist
             if part.file == last.part.file:
                 later = (cut for cut in cuts if cut > last.end)
-                # it may have grown although it seemed to be complete: what follows begins at a key frame
+                # it may have grown although it seemed to be complete: the next segment begins at a key frame
                 cuts = (*later,) if last.is_last else (last.end, *later)
         if is_whole and cuts and part.duration > cuts[-1]:
             cuts = (*cuts, part.duration)
@@ -198,7 +198,7 @@ class LiveWindow:
         return self._retained.get(number)
 
     def find_head(self, name: str) -> Segment | None:
-        """Return a file of which an init segment is to be made."""
+        """Return a file to make the init segment with a name from; None if there is no such name."""
         head = name.removeprefix(self._prefix).removesuffix(".mp4")
         return self._heads.get(head) if name == f"{self._prefix}{head}.mp4" else None
 

@@ -1,4 +1,4 @@
-"""Live playlists that reach back over recorded files: one for each path for which somebody asks."""
+"""Live playlists that reach back over recorded files: one for each path that is requested."""
 
 from __future__ import annotations
 
@@ -25,21 +25,22 @@ from polycast.wire.hls.resource import CONTENT_TYPE_MP4, CONTENT_TYPE_PLAYLIST, 
 PREFIX: Final = "dvr-"
 """Of the names of files."""
 LOOK_SECONDS: Final = 0.5
-"""Between two looks at what was recorded, at least."""
+"""Seconds between two updates from the recordings, at least."""
 IDLE_SECONDS: Final = 60.0
-"""Without a request, after which nothing is kept of a path."""
+"""Seconds without a request after which the playlist of a path is discarded."""
 FIRST_WAIT: Final = 20.0
-"""Seconds that the first requests wait for something to be recorded."""
+"""Seconds that the first requests wait for the first segment to be recorded."""
 WAIT_TARGETS: Final = 3
-"""Segments after which a request is answered with 503 (draft-pantos-hls-rfc8216bis section 6.2.5.2)."""
+"""Durations of the longest segment after which a waiting request is answered with 503 (draft-pantos-hls-rfc8216bis
+section 6.2.5.2)."""
 MAXIMUM_WAITING: Final = 10_000
-"""Requests for playlists that wait."""
+"""Requests for playlists that wait at the same time, at most."""
 MAXIMUM_BODY: Final = 64 * 1024 * 1024
 """Bytes of a media segment, which is sent as a whole."""
 MAXIMUM_FILES: Final = 3_000
 """Recorded files of a window, the newest ones: each has a segment at least, and all are looked at again and again."""
 MAXIMUM_KEPT: Final = 32 * 1024 * 1024
-"""Bytes of media segments of one path that are kept: viewers near the end load the same."""
+"""Bytes of media segments of one path that are cached: viewers near the live edge load the same ones."""
 
 _NO_FILE: Final = Refusal(404, "there is no such file")
 _NOTHING: Final = Refusal(404, "nothing of this path is recorded yet")
@@ -182,7 +183,7 @@ class _Watched:
         return self._window.next_numbers
 
     async def look(self) -> None:
-        """Look at what was recorded. Raises OSError or PolycastError."""
+        """Update the playlist from the recordings. Raises OSError or PolycastError."""
         now, window, recordings = time.time_ns(), self._window, self._recordings
         segments = await recordings.segments(
             self._record_path, self.path, window.since(now), now + CLOCK_STEP, newest=MAXIMUM_FILES
@@ -246,7 +247,7 @@ class _LoadedFiles:
         return await asyncio.shield(task)
 
     def _forget_files(self) -> None:
-        """Keep the files that were asked for last."""
+        """Discard the files that were requested least recently, beyond the size limit."""
         size = 0
         for name, task in reversed([*self._files.items()]):
             if task.done():
@@ -272,7 +273,7 @@ class _LoadedFiles:
 
 
 class Recorded:
-    """What was recorded, and live playlists over it. Used only from the event loop."""
+    """The recordings, and live playlists of them. Used only from the event loop."""
 
     def __init__(self, record_path: Callable[[str], str], log: Log) -> None:
         """``record_path`` returns that of a path; it raises PolycastError."""

@@ -282,7 +282,7 @@ class Workers(typing.Protocol):
 
 
 class RecordedStreams(typing.Protocol):
-    """Live playlists that reach back over what was recorded."""
+    """Live playlists that reach back over recordings."""
 
     async def playlist(
         self, path: str, length: float, shortest: float, directives: DeliveryDirectives

@@ -1,7 +1,7 @@
 """Connections that another worker process of the server serves, because it has the stream that they ask for.
 
-Protocol engines do no I/O, so what one of them has received makes another one the same: the other worker gets the
-socket and the received bytes, its engine processes them again, and what was answered already is not sent again.
+Protocol engines do no I/O, so the same input brings another engine to the same state: the other worker gets the socket
+and the received bytes, its engine processes them again, and responses that were already sent are not sent again.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ class HandedOver(Struct, frozen=True, array_like=True):
     """A connection on its way to another worker."""
 
     received: bytes
-    """Everything that the client has sent."""
+    """All bytes that the client has sent."""
     answered: int
-    """Bytes that were sent to it."""
+    """Number of bytes that were sent to the client."""
     opened_at: float
     """Monotonic seconds: the clock of all processes of the machine."""
     seed: bytes
-    """What the engine took its random numbers from; empty if it used none."""
+    """Seed of the engine's random numbers; empty if it used none."""
     client: tuple[str, int] | None
     """Address and port of the client, if those of the socket are not its own; else None."""
     path: str
-    """The path that it is to be handed over for if the other worker likes to; empty if only that one can serve it."""
+    """The path that it asks for: the other worker may refuse; empty if only that worker can serve it."""
     origin: int
     """The number of the worker that it comes from."""
 
@@ -48,7 +48,7 @@ class History:
         return len(self.received) <= MAXIMUM_HISTORY
 
     def answer(self, data: bytes) -> bytes:
-        """Count what is to be sent; return what was not sent yet."""
+        """Count bytes that are to be sent; return those that were not sent by the other worker."""
         repeated = min(self._repeated, len(data))
         self._repeated -= repeated
         self.answered += len(data) - repeated

@@ -31,9 +31,9 @@ class ServerConnection(TcpConnection):
         """Its id in the API and for commands."""
         self.created = datetime.now(UTC)
         self.history = History() if server.context.workers is not None else None
-        """What another worker needs to serve the client; None when that is not possible any more."""
+        """What another worker needs to serve the client; None once that is no longer possible."""
         self._taken: HandedOver | None = None
-        """What the worker has sent that this one has taken it from."""
+        """What the worker that handed this connection over has sent; None if none has."""
 
     # For protocols
 
@@ -50,7 +50,7 @@ class ServerConnection(TcpConnection):
 
     @property
     def seed(self) -> bytes:
-        """What the engine takes its random numbers from, if its answers depend on them."""
+        """Seed of the engine's random numbers, if its answers depend on them; else empty."""
         return b""
 
     # Other workers
@@ -61,16 +61,16 @@ class ServerConnection(TcpConnection):
         return self.server.context.workers if self.history is not None and self._taken is None else None
 
     async def hand_over(self, index: int, path: str = "", received: bytes | None = None) -> bool:
-        """Let another worker serve the client from now on; return whether it does. If not, go on as before.
+        """Hand the client over to another worker; return whether it accepted. If not, continue as before.
 
         ``path``: the other worker has the stream of this path, but may refuse; empty: it must serve the client.
-        ``received``: what the client has sent; by default, what is in the history.
+        ``received``: the bytes that the client has sent; by default, those of the history.
         """
         history, self.history = self.history, None
         workers, server, transport = self.server.context.workers, self.server, self.transport
         can_move = not server.is_encrypted and not server.dump_prefix and not transport.get_write_buffer_size()
         configuration = server.configuration
-        # Commands run for each connection, once.
+        # Commands run once for each connection.
         may_refuse = not can_move or configuration.run_on_connect or configuration.run_on_disconnect
         if workers is None or history is None or self.waiting_size or (path and may_refuse):
             return False
@@ -104,7 +104,7 @@ class ServerConnection(TcpConnection):
                     end.close()
 
     async def _relay(self, end: socket.socket) -> None:
-        """Pass everything on; for this server, the connection has ended."""
+        """Relay everything to the other worker; for this server, the connection has ended."""
         try:
             await relay(self.loop, self.transport, end)
         except OSError:
@@ -114,7 +114,7 @@ class ServerConnection(TcpConnection):
             self.connection_lost(None)
 
     def layer(self, transport: asyncio.Transport, *, encodes: bool) -> None:
-        self.history = None  # what was received is not what the socket has carried
+        self.history = None  # the received bytes are no longer those of the socket
         super().layer(transport, encodes=encodes)
 
     def take(self, handed: HandedOver) -> None:

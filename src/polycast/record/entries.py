@@ -40,7 +40,7 @@ class Entries:
         return places
 
     def names(self) -> set[str]:
-        """Return the names of these paths that have segments, where their settings say that they are. It blocks."""
+        """Return the names of those paths that have segments at the places in their settings. It blocks."""
         found: set[str] = set()
         for (record_path, record_format), names in self._by_place().items():
             store = SegmentStore(record_path, record_format)

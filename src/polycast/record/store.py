@@ -40,7 +40,7 @@ _EXPRESSIONS: Final = {
 }
 
 _MANY_FILES: Final = 1_000
-"""Files of one path behind which no directories of others are looked for."""
+"""Files of one path in a directory after which it is not searched for directories of other paths."""
 
 _PAUSE_ENTRIES: Final = 256  # entries of directories, about half a millisecond
 _PAUSE_SECONDS: Final = 0.0002
@@ -153,8 +153,8 @@ class SegmentStore:
     def paths(self) -> Iterator[str]:
         """Yield the names of all paths that have segments, perhaps several times.
 
-        Directories that cannot be read are left out. Where a directory has the files of one path, it is enough to find
-        one of them; the others are only looked at as there may be directories among them.
+        Directories that cannot be read are left out. In a directory with files of one path, it is enough to find one of
+        them; the other entries are only read because there may be directories among them.
         """
         pauses = _Pauses()
         has_one_path = "%path" not in os.path.basename(self._template)

@@ -37,12 +37,12 @@ BUSY_SECONDS: Final = 5.0
 """How long another process may use the database."""
 
 TRIES: Final = 3
-"""After which others are tried before a file is tried again."""
+"""Attempts after which other files are tried before a file is tried again."""
 REFUSALS: Final = 2
-"""How often others were uploaded after a file could not be, until it is set aside. The first time, the destination may
-have worked again for all."""
+"""Times that a file fails while others can be uploaded until it is set aside: the first time, the destination may just
+have recovered."""
 ASIDE_SECONDS: Final = 3600.0
-"""After which a file is tried again that could not be uploaded although others could."""
+"""Seconds after which a file that was set aside is tried again."""
 
 _DAMAGED: Final = (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_ERROR)
 """Primary result codes, the low byte of the extended ones. The last one means that it has other columns."""
@@ -163,7 +163,7 @@ class Uploader(PathObserver):
                     await asyncio.sleep(destination.backoff.pause(RETRY_PAUSES))
                     failure = destination.failures[upload]
                     if failure.tries >= TRIES or failure.refusals:
-                        destination.queue.rotate(-1)  # perhaps others can be uploaded
+                        destination.queue.rotate(-1)  # others may succeed
                     continue
                 destination.queue.popleft()
                 destination.failures.pop(upload, None)
@@ -186,7 +186,7 @@ class Uploader(PathObserver):
             destination.error = text
             failure = destination.failures.setdefault(upload, _Failure())
             failure.tries, failure.error = failure.tries + 1, text
-            if not last_error and failure.refusals:  # it was the next one after another could be uploaded
+            if not last_error and failure.refusals:  # it failed right after another one was uploaded
                 failure.refusals += 1
             return False
         if destination.error:

@@ -19,7 +19,7 @@ RESEND_INTERVAL: Final = 0.02
 
 
 MAXIMUM_REPORTS_PER_SECOND: Final = 500
-"""RTCP packets of one reader that are read per second; those of browsers are some ten, with many losses a hundred."""
+"""RTCP packets of one reader that are read per second: browsers send about ten, with heavy loss about a hundred."""
 
 
 class PacketHistory:
@@ -67,7 +67,7 @@ class ResendBudget:
 
     @property
     def is_used_up(self) -> bool:
-        """Whether nothing was allowed any more when `allows` was last asked."""
+        """Whether the budget was exhausted at the last call of `allows`."""
         return self._credit < 1
 
     def allows(self, sequence: int, now: float) -> bool:

@@ -26,7 +26,7 @@ FIR_FORMAT = 4
 MAXIMUM_COMPOUND_SIZE = 65_535
 """Bytes of a compound packet: the maximum of an interleaved frame or a UDP datagram."""
 MAXIMUM_LOST = 1024
-"""Sequence numbers of one NACK that are read, and up to 16 more: nobody keeps more packets to send them again."""
+"""Sequence numbers of one NACK that are read, and up to 16 more: senders do not keep more packets."""
 MAXIMUM_PACKETS_PER_COMPOUND = 64
 """Packets in one compound packet. Real ones have two or three; the bound keeps a datagram of empty ones cheap."""
 

@@ -4,7 +4,7 @@ const IDLE_MS = 3_000;
 const VOLUME_STEP = 0.1;
 // Behind live by more than this: the badge becomes a button to return to live.
 const BEHIND_SECONDS = 2;
-// This near to the right edge of the seek bar is live.
+// Positions this close to the right edge of the seek bar count as live.
 const LIVE_SECONDS = 5;
 
 export class Controls {
@@ -55,7 +55,7 @@ export class Controls {
 
   togglePlay() {
     if (this.#video.paused && this.#supervisor.back) {
-      this.play(); // where it was
+      this.play(); // at the same position
     } else if (this.#video.paused) {
       this.goLive();
     } else {
@@ -181,7 +181,7 @@ export class Controls {
     back.addEventListener("change", () => {
       const seconds = -Number(back.value);
       this.#supervisor.seekBack(seconds < LIVE_SECONDS ? 0 : seconds);
-      back.blur(); // arrows are keys of the player again
+      back.blur(); // so that the arrow keys control the player again
     });
     infoButton.addEventListener("click", () => this.toggleInfo());
     fullscreen.addEventListener("click", () => this.toggleFullscreen());

@@ -242,7 +242,7 @@ function hidePreview() {
   elements.hint.hidden = true;
 }
 
-/** Offer the paths that have recordings. */
+/** Show links to the paths that have recordings. */
 async function choose() {
   const answer = await fetch("./paths").catch(() => null);
   const names = answer?.ok ? await answer.json().catch(() => []) : [];

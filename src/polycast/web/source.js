@@ -57,7 +57,7 @@ export class HlsSource {
     this.hls.destroy();
   }
 
-  /** What the playlist says of another one, that reaches back over recordings. */
+  /** The DVR playlist to which the playlist refers. */
   #read(sessionData) {
     const recorded = sessionData?.["polycast.dvr"]?.VALUE;
     if (recorded) {
@@ -65,12 +65,12 @@ export class HlsSource {
     }
   }
 
-  /** Seconds that the playlist reaches back. */
+  /** Length of the DVR playlist in seconds. */
   get length() {
     return this.hls.latestLevelDetails?.totalduration ?? 0;
   }
 
-  /** Go to some seconds before live. */
+  /** Seek to some seconds before live. */
   seekBack(seconds) {
     const details = this.hls.latestLevelDetails;
     if (details) {

@@ -50,7 +50,7 @@ export class Supervisor {
     this.#options = options;
     this.#changed = changed;
     this.source = null;
-    /** The playlist that reaches back over recordings: `{address, seconds}`; null if there is none. */
+    /** The DVR playlist: `{address, seconds}`; null if there is none. */
     this.recorded = null;
     /** Seconds before live at which the viewer began to watch; 0 while live. */
     this.back = 0;
@@ -105,7 +105,7 @@ export class Supervisor {
     }
   }
 
-  /** Go to some seconds before live, in the playlist that reaches back; 0: live again. */
+  /** Seek to some seconds before live, in the DVR playlist; 0: back to live. */
   seekBack(seconds) {
     if (this.back && seconds) {
       this.source.seekBack(seconds);
@@ -196,7 +196,7 @@ export class Supervisor {
     if (this.#waits) {
       return;
     }
-    this.back = 0; // the stream is asked for again
+    this.back = 0; // the stream is requested again
     console.info("Playback stopped:", failure.kind, failure.status ?? "");
     if (failure.kind === "codecs") {
       this.#refusedCodecs = String(this.codecs);

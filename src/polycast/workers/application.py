@@ -58,11 +58,11 @@ database, since nobody else does."""
 
 
 FEW_READERS: Final = 4
-"""A worker takes readers of its streams from others while there are fewer: to pass a stream on costs about as much as
-some readers. More of them are to share all cores."""
+"""A worker takes readers of a stream from other workers while it has fewer: passing a stream on costs about as much as
+a few readers. Further readers are distributed over all cores."""
 
 BUSY: Final = 0.85
-"""Share of its core from which on a worker takes no readers from others."""
+"""Share of a core above which a worker takes no readers from others."""
 
 
 class WorkerApplication(Application):
@@ -136,7 +136,7 @@ class WorkerApplication(Application):
             raise
 
     def _is_welcome(self, name: str) -> bool:
-        """Whether this worker takes readers of a path from others: its own streams, while they have few."""
+        """Whether this worker takes readers of a path from others: only if it has the stream, and few readers."""
         path = self.hub.paths.get(name)
         if path is None or path.stream is None or path.is_copy:
             return False

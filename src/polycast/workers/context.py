@@ -32,7 +32,7 @@ class WorkerContext(PathObserver):
         owner: Callable[[str], str],
         is_always_available: Callable[[str], bool],
     ) -> None:
-        """``received`` is what sockets are sent over. ``owner`` returns the node that has the stream of a path.
+        """``received`` sends and receives sockets. ``owner`` returns the node that has the stream of a path.
         ``is_always_available`` returns whether it has one while nobody publishes.
         """
         self.index = start.number - 1

@@ -16,7 +16,7 @@ from polycast.protocols.handing_over import HandedOver
 
 @dataclass(frozen=True, slots=True)
 class Shared:
-    """What is the same for all workers, as long as the server runs."""
+    """Values that are the same for all workers, and do not change while the server runs."""
 
     count: int
     """Of all workers."""

@@ -1,5 +1,5 @@
-"""What workers do for each other: requests over HTTP are answered by the worker that has the stream or the session, and
-connections are served by it.
+"""How workers serve clients of each other: HTTP requests and connections are passed to the worker that has the stream
+or the session.
 
 A browser's requests arrive at any worker, but the segments of a stream have the same names everywhere only if one muxer
 makes them. So a request is passed to the owner of its path, as the owner would get it from the client itself, and the
@@ -38,7 +38,7 @@ MAXIMUM_BODY: Final = 64 * 1024 * 1024
 
 
 TAKE_SECONDS: Final = 10.0
-"""For the answer whether a worker takes a connection."""
+"""Seconds to wait until a worker accepts or refuses a connection."""
 
 
 class PassedRequest(Struct, frozen=True, array_like=True):
@@ -138,7 +138,7 @@ class Neighbours:
         self._is_welcome = is_welcome
         self._log = log
         self._sockets = SocketBox(folder, number)
-        # Those of an earlier process with the number of this worker are others.
+        # An earlier process with the number of this worker used other socket numbers.
         self._numbers = count(os.getpid() << 32)
         self._channels: dict[int, asyncio.Task[Channel]] = {}
         self._listener: asyncio.Server | None = None
@@ -205,7 +205,7 @@ class Neighbours:
         return is_taken
 
     def pass_datagram(self, number: int, server: str, data: bytes, address: tuple[Any, ...]) -> None:
-        """Let another worker's server process a datagram; what gets lost is repeated by the client."""
+        """Let another worker's server process a datagram; the client repeats lost ones."""
         opening = self._channels.get(number)
         if opening is None or not _is_usable(opening):
             task = asyncio.get_running_loop().create_task(self._channel(number))

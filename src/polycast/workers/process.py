@@ -64,7 +64,7 @@ class WorkerProcess:
         return self._process.pid
 
     def become(self, number: int) -> None:
-        """Use it as another worker than it was started for."""
+        """Use the process as worker ``number``, whatever it was started for."""
         self.number = number
         self._lines.prefix = _prefix(number)
 

@@ -9,14 +9,14 @@ from array import array
 from typing import Final
 
 MAXIMUM_WAITING: Final = 64
-"""Sockets that were received and not asked for: of workers that ended in between."""
+"""Received sockets that nobody took, because their worker ended in between."""
 
 _NUMBER: Final = struct.Struct("=QQ")
 """Number of the worker, and of the socket among those that it has sent."""
 
 
 class SocketBox:
-    """Where one worker receives sockets of the others, and what it sends them with."""
+    """Receives sockets from other workers, and sends them some."""
 
     def __init__(self, folder: str, number: int) -> None:
         """``folder`` has the boxes of all workers; ``number`` is that of this one."""
@@ -29,7 +29,7 @@ class SocketBox:
     def open(self) -> None:
         """Receive sockets from now on. Raises OSError."""
         path = self._path(self._number)
-        if os.path.exists(path):  # of the worker that this one replaces
+        if os.path.exists(path):  # left by the process that this one replaces
             os.unlink(path)
         box = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         try:
@@ -50,7 +50,7 @@ class SocketBox:
         self._waiting = {}
 
     def send(self, worker: int, number: int, descriptor: int) -> None:
-        """Send a copy of a socket under a number. Raises OSError, also if the other one has not taken those before."""
+        """Send a copy of a socket under a number. Raises OSError, also if the queue of the other worker is full."""
         if self._box is None:
             raise OSError("the worker stops")
         rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array("i", [descriptor]))]

@@ -16,11 +16,11 @@ from polycast.workers.channel import ChannelError
 from polycast.workers.process import WorkerProcess
 
 NUMBER = 0
-"""Of a process that is not a worker yet."""
+"""Number of a process that is not a worker yet."""
 
 
 class Spare:
-    """At most one such process."""
+    """Keeps at most one such process."""
 
     def __init__(self, log: Log) -> None:
         self._log = log
@@ -56,7 +56,7 @@ class Spare:
         try:
             self._process = process = await WorkerProcess.start(NUMBER, self._log)
         except OSError as error:
-            self._log.warning("no process can be started that could replace a worker at once: %s", error)
+            self._log.warning("the spare process cannot be started: %s", error)
             return
         with contextlib.suppress(ChannelError):  # it has ended
             process.channel.tell("prepare", pickle.dumps(configuration))

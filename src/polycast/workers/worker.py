@@ -77,7 +77,7 @@ class Worker:
         self._channel.close()
 
     def _prepare(self, body: Raw) -> None:
-        """Be ready for a start: import what a configuration needs."""
+        """Prepare for a start: import the modules that a configuration needs."""
         configuration: Configuration = pickle.loads(msgspec.msgpack.decode(body, type=bytes))
         loop = asyncio.get_running_loop()
         for prepare in (import_for, load_pages):

@@ -115,7 +115,7 @@ def test_wrong_credentials_fail() -> None:
         (request,) = server.take()
         server.challenge(request)
     assert server.client.state is TurnState.FAILED
-    assert server.client.failure == "it does not accept user and password"
+    assert server.client.failure == "wrong user or password"
     assert server.client.next_timeout() is None
     assert not server.take()
 
@@ -283,14 +283,14 @@ def test_requests_are_repeated_over_udp_only() -> None:
         assert len(data) > 20 or len(times) == 6
         client.handle_timeout(due)
     assert times == [0.5, 1.5, 3.5, 7.5, 15.5]
-    assert client.failure == "it does not answer"
+    assert client.failure == "no response"
 
     client = TurnClient(USER, PASSWORD, 0.0, Randomness(), is_stream=True)
     client.data_to_send()
     assert client.next_timeout() == 15.5
     client.handle_timeout(15.5)
     assert not client.data_to_send()
-    assert client.failure == "it does not answer"
+    assert client.failure == "no response"
 
 
 def test_the_address_is_given_back(server: Server) -> None:

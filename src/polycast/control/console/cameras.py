@@ -1,4 +1,4 @@
-"""Cameras that were found in the network."""
+"""The search for cameras in the network: its request and its results."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from polycast.control.errors import RequestError
 MAXIMUM_HOSTS: Final = 64
 """Addresses of one search."""
 MAXIMUM_TEXT: Final = 255
-"""Characters of an address, a user or a password; that of a name in the DNS."""
+"""Characters of an address, a user or a password: the longest name in the DNS."""
 
 
 class CameraStreamItem(Struct, frozen=True, kw_only=True, rename="camel"):
@@ -27,8 +27,8 @@ class CameraItem(Struct, frozen=True, kw_only=True, rename="camel"):
     """A camera."""
 
     address: str
-    name: Annotated[str, Meta(description="What it calls itself; empty if it does not say.")]
-    trouble: Annotated[str, Meta(description="Why its streams are not known; empty if they are.")]
+    name: Annotated[str, Meta(description="The name that it reports; empty if unknown.")]
+    trouble: Annotated[str, Meta(description="Why its streams could not be listed; empty if they were.")]
     streams: list[CameraStreamItem]
 
 

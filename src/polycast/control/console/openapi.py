@@ -60,7 +60,7 @@ def console_paths() -> Json:
 
 def _search() -> Json:
     text: Json = {"type": "string"}
-    hosts: Json = {"type": "array", "items": text, "description": "Whom to ask; empty: everybody in the network."}
+    hosts: Json = {"type": "array", "items": text, "description": "Addresses to search; empty: the whole network."}
     return operation(
         "find cameras",
         "Asks ONVIF cameras for their streams. It takes about three seconds; one search runs at a time (409).",

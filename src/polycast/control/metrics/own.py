@@ -203,7 +203,7 @@ _RECORDINGS: Final = (
             Family("polycast_recordings_waiting_for_upload", "Recorded files that are still to be uploaded."),
             Family(
                 "polycast_recordings_upload_failed",
-                "Recorded files among them that cannot be uploaded, although others can.",
+                "Of these recorded files, those that cannot be uploaded although others can.",
             ),
         ],
         _deletions,

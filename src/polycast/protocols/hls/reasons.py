@@ -95,7 +95,7 @@ class Problem(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, ren
     variant: str = ""
     """The ``hlsVariant`` in use."""
     target: str = ""
-    """Where the client is sent instead."""
+    """URL to which the client is redirected."""
     other_variants: tuple[str, ...] = ()
     """Values of ``hlsVariant`` that carry the codecs."""
     webrtc_port: int | None = None

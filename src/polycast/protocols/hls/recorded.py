@@ -1,4 +1,4 @@
-"""The playlist that reaches back over what was recorded, and its files."""
+"""The playlist that reaches back over recordings, and its files."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ RECORDED_NAME: Final = "dvr.m3u8"
 ENTRY_NAMES: Final = (INDEX_NAME, RECORDED_NAME)
 """What players ask for first."""
 _PREFIX: Final = "dvr-"
-"""Of all other files."""
+"""Prefix of the names of all other files."""
 
 _NO_FILE: Final = Refusal(404, "there is no such file")
-_NO_WINDOW: Final = Refusal(404, "viewers cannot go back in this stream (hlsDVR)")
+_NO_WINDOW: Final = Refusal(404, "this path has no DVR playlist (hlsDVR)")
 
 
 class Host(Protocol):
@@ -43,7 +43,7 @@ class Watched(Protocol):
     path: Path
 
     def use(self, now: float) -> None:
-        """Note that somebody watches its stream otherwise."""
+        """Note that its stream is watched by other means than its own files."""
         ...
 
 

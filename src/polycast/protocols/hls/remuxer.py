@@ -257,7 +257,7 @@ class Remuxer(FrameReader):
         return (name, directives._replace(gaps=gaps, awaited=awaited)) if gaps or awaited is not None else key
 
     def use(self, now: float) -> None:
-        """Note that somebody watches its stream otherwise."""
+        """Note that its stream is watched by other means than its own files, so that it stays."""
         self._used = now
 
     def update_access(self) -> None:

@@ -9,7 +9,7 @@ from weakref import WeakKeyDictionary
 from polycast.config.path_schema import PathConfiguration
 from polycast.config.schema import Configuration
 from polycast.errors import LocalProtocolError
-from polycast.hub.errors import PathError
+from polycast.hub.errors import PathError, RedirectedToNode
 from polycast.hub.hub import Hub
 from polycast.hub.path import Path, PathObserver
 from polycast.hub.stream import Stream
@@ -121,13 +121,17 @@ class HlsServer(TcpServer, HttpListener, PathObserver):
     async def make_remuxer(self, path_name: str, address: str, file: str) -> Remuxer:
         """Return the muxer of a path for a request that found none; another request may have created it meanwhile.
 
-        ``address`` is the IP address of the client, ``file`` what it has asked for.
+        ``address`` is the IP address of the client, ``file`` the requested one.
 
         Raises PathError, or LocalProtocolError if HLS can carry none of the tracks.
         """
         hub = self.context.hub
-        if file == INDEX_NAME:  # other files continue what has begun here
-            hub.redirect(path_name, self.name, "https" if self.is_encrypted else "http", f"/{file}")
+        if file == INDEX_NAME:  # other files belong to playlists that were loaded here
+            try:
+                hub.redirect(path_name, self.name, "https" if self.is_encrypted else "http", f"/{file}")
+            except RedirectedToNode as error:
+                self.log.info("[conn %s] %s", address, error)
+                raise
         path = hub.path(path_name)
         try:
             await path.wait_ready(follows=True)

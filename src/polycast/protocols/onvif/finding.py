@@ -22,7 +22,7 @@ from polycast.wire.onvif.soap import Credentials
 AT_ONCE: Final = 16
 """Cameras that are asked at the same time."""
 ASK_SECONDS: Final = 10.0
-"""For an answer of a camera."""
+"""Seconds to wait for a response of a camera."""
 MAXIMUM_NAME: Final = 40
 """Characters of a path that is made of a camera's name."""
 
@@ -33,11 +33,11 @@ class Found(Struct, frozen=True):
     device: Device
     profiles: tuple[Profile, ...]
     trouble: str = ""
-    """Why its streams are not known."""
+    """Why its streams could not be listed; empty if they were."""
 
     @property
     def title(self) -> str:
-        """What it calls itself."""
+        """The name that it reports."""
         return " ".join(part for part in (self.device.name, self.device.hardware) if part)
 
 
@@ -51,11 +51,11 @@ class Entry(Struct, frozen=True):
 
 
 def search(hosts: Sequence[str], interfaces: Sequence[str], seconds: float) -> list[Device]:
-    """Return the cameras that answer, and those that are named; it blocks. See `find_cameras`. Raises OSError."""
+    """Return the cameras that answer, and those at ``hosts``; it blocks. See `find_cameras`. Raises OSError."""
     targets = [_target(host) for host in hosts]
     devices = find_cameras(targets, interfaces, seconds)
     for host, _ in targets:
-        # Some only answer messages to the group; whoever is named is asked directly.
+        # Some only answer multicast messages, so the hosts are also asked for their streams without an answer.
         if not any(urlsplit(address).hostname == host for address in devices):
             address = f"http://{f'[{host}]' if ':' in host else host}{DEVICE_PATH}"
             devices[address] = Device(address, "", "")

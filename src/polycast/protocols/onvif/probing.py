@@ -14,10 +14,10 @@ from polycast.errors import RemoteProtocolError
 from polycast.wire.onvif.discovery import GROUP, PORT, Device, answered, probe
 
 REPEAT_SECONDS: Final = (0.0, 0.5, 1.0)
-"""When the message is sent: datagrams get lost."""
+"""Seconds at which the message is sent, several times, as datagrams get lost."""
 MAXIMUM_DATAGRAM: Final = 65_535
 MAXIMUM_ANSWERS: Final = 4096
-"""Datagrams that are looked at."""
+"""Datagrams that are read, at most."""
 
 Target = tuple[str, int]
 
@@ -25,8 +25,9 @@ Target = tuple[str, int]
 def find_cameras(hosts: Sequence[Target], interfaces: Sequence[str], seconds: float) -> dict[str, Device]:
     """Return the cameras that answer within some seconds, by the URL of their device service.
 
-    ``hosts``: whom to ask; if there are none, everybody in the networks of the ``interfaces`` (IPv4 addresses of this
-    machine; none: the system's choice). Raises OSError for an interface that does not exist, or a host without address.
+    ``hosts``: the addresses to ask; if there are none, all hosts in the networks of the ``interfaces`` (IPv4 addresses
+    of this machine; none: the system's choice). Raises OSError for an interface that does not exist, or a host
+    without address.
     """
     message_id = str(uuid.uuid4())
     message = probe(message_id)

@@ -335,7 +335,7 @@ class Connection(ServerConnection, Publisher):
     # Both
 
     async def _move_to_owner(self, paths: Sequence[str]) -> bool:
-        """Let the worker that has the stream serve the client, if that one likes to; return whether it does."""
+        """Hand the client over to the worker that has the stream, which may refuse; return whether it accepted."""
         workers, hub = self.other_workers, self.server.context.hub
         for path in () if workers is None else paths:
             owner = workers.streaming(path) if workers is not None and not hub.has_stream(path) else None
@@ -345,7 +345,7 @@ class Connection(ServerConnection, Publisher):
         return False
 
     async def _move_to_home(self, paths: Sequence[str]) -> bool:
-        """Let the worker that has the stream while nobody publishes serve the client; return whether it does.
+        """Hand the client over to the worker that always has the stream of the path; return whether it did so.
 
         Raises PathError if it must, but cannot.
         """

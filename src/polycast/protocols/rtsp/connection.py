@@ -188,7 +188,7 @@ class Connection(ServerConnection):
         elif isinstance(event, events.MethodUnknown):
             self.log.debug("method %s is not implemented", event.method)
         elif isinstance(event, events.HttpReceived):
-            self.history = History() if self.history is not None else None  # the tunnel has what was received
+            self.history = History() if self.history is not None else None  # the tunnel keeps the received bytes
             self._tunnel = self._tunnels.begin(self, event.data)
         elif isinstance(event, events.ConnectionEnded):
             self.close(event.reason)

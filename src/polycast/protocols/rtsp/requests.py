@@ -7,6 +7,7 @@ from collections.abc import Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from polycast.config.redact import redact
 from polycast.errors import LocalProtocolError, RemoteProtocolError
 from polycast.hub.access_request import AccessRequest, Action
 from polycast.hub.errors import (
@@ -123,6 +124,7 @@ class RequestHandler:
     def refuse(self, error: RemoteProtocolError | PathError) -> Outcome:
         """Answer a request that cannot be fulfilled; return the result."""
         if isinstance(error, Redirected):
+            self.client.log.info("redirected to %s", redact(error.target))
             self.engine.redirect(error.target, 302 if isinstance(error, RedirectedToNode) else 301)
             return []
         return self.engine.refuse(_status_of(error), str(error))
@@ -305,7 +307,7 @@ class RequestHandler:
         was_recording = session.wire.state is State.RECORDING
         if isinstance(media, Reading) or (media is not None and was_recording):
             media.stop()
-        # The answer comes first: a path that nobody else uses ends with its publisher, and the session with the path.
+        # The response goes first: removing the publisher may close the path, and with it this session.
         self.engine.accept_pause()
         if isinstance(media, Recording) and was_recording:
             self.client.flush()

@@ -46,7 +46,7 @@ class TunnelledConnection(Protocol):
         """Close it if the client does not read the answers that it causes."""
 
     async def hand_over(self, index: int, path: str = "", received: bytes | None = None) -> bool:
-        """Let another worker serve the client from now on; return whether it does."""
+        """Hand the client over to another worker; return whether it accepted."""
 
     def close(self, reason: str) -> None: ...
     def on_protocol_error(self, error: RemoteProtocolError) -> None: ...
@@ -91,9 +91,9 @@ class TunnelEnd(BudgetedProtocol):
         self._tunnels = tunnels
         self._reader = HeadReader()
         self._received = bytearray()
-        """What was received before it is known what the connection is for."""
+        """Bytes received before the purpose of the connection is known."""
         self._moving: asyncio.Task[None] | None = None
-        """Lets another worker serve the client."""
+        """Hands the client over to another worker."""
 
     # For the connection
 
@@ -152,7 +152,7 @@ class TunnelEnd(BudgetedProtocol):
         received = bytes(self._received) + self._held[self._offset :]
         self.drop()
         if self.is_open and not await self.connection.hand_over(index, received=received) and self.is_open:
-            text = "the worker that serves this tunnel does not take the connection"
+            text = "the worker that serves this tunnel does not accept the connection"
             self.on_protocol_error(RemoteProtocolError(text, 503))
 
     def on_protocol_error(self, error: RemoteProtocolError) -> None:

@@ -32,7 +32,7 @@ class Mode(Enum):
     CALLER = "caller"
     LISTENER = "listener"
     RENDEZVOUS = "rendezvous"
-    """Both: each side sends to the other one, as it has to be through most NATs."""
+    """Both sides call each other, as most NATs require."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,14 +44,14 @@ class SrtAddress:
     port: int
     local_host: str = ""
     local_port: int = 0
-    """Where a rendezvous takes place on this side; an empty host is any."""
+    """The local address of a rendezvous; an empty host stands for all addresses."""
     mode: Mode = Mode.CALLER
     stream_id: str = ""
     passphrase: str = ""
     key_size: int = 0
     """Bytes of the keys that are made if there is a passphrase."""
     payload_mode: PayloadMode | None = None
-    """How payloads are encrypted; None for AES-CTR, or, as a listener, for what the caller chooses."""
+    """How payloads are encrypted; None for AES-CTR, or, as a listener, for the choice of the caller."""
     receive_delay: float = DEFAULT_LATENCY
     send_delay: float = DEFAULT_LATENCY
     """Seconds."""

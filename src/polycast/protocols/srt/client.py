@@ -31,7 +31,7 @@ RECEIVE_BUFFER: Final = 2 * 1024 * 1024
 """Bytes of the socket's buffer, as far as the kernel allows: 200 ms of 80 Mbit/s."""
 
 _RENDEZVOUS_PATIENCE: Final = 10
-"""How many times longer a rendezvous may take, as in libsrt: the other side has to come, too."""
+"""How many times longer a rendezvous may take, as in libsrt: the other side may start later."""
 
 _CHECK_SECONDS: Final = 0.05
 """Seconds between two looks at a handshake that is not answered."""
@@ -184,7 +184,7 @@ class _Calling:
         self._caller = Caller(_options_of(address), own_id, sequence, client.now(), keys, message, address.key_size)
 
     def send(self) -> None:
-        """Send what is to be sent now."""
+        """Send the handshake, if it is due."""
         packet = self._caller.data_to_send(self._client.now())
         if packet is not None:
             self._client.send(packet, self._peer)
@@ -221,7 +221,7 @@ class _Meeting:
         )
 
     def send(self) -> None:
-        """Send what is to be sent now."""
+        """Send the handshake, if it is due."""
         packet = self._engine.data_to_send(self._client.now())
         if packet is not None:
             self._client.send(packet, self._peer)
@@ -334,7 +334,7 @@ async def _keys_of_caller(settings: SrtAddress, material: KeyMaterial | None) ->
     if material is None:
         return None
     if settings.payload_mode not in (None, material.mode):
-        raise RejectedError(Rejection.CRYPTO, "the caller encrypts in another way")
+        raise RejectedError(Rejection.CRYPTO, "the caller uses another cipher")
     return await keys_for(settings.passphrase, material)
 
 

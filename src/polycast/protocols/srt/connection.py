@@ -70,7 +70,7 @@ class Host(Server):
 
     @abstractmethod
     def shared_transport(self, stream: Stream, tracks: tuple[Track, ...], overhead: int) -> SharedDatagrams:
-        """Return what muxes these tracks of a stream for all readers. Raises LocalProtocolError.
+        """Return the muxer of these tracks of a stream, which all readers share. Raises LocalProtocolError.
 
         ``overhead``: bytes that encryption adds to each packet.
         """

@@ -67,8 +67,8 @@ class Link:
         """When its timer expires; see `Timers`."""
 
     def receive(self, data: bytes, now: float) -> None:
-        """Process a datagram in the course of a read; `Timers.settle` is to be called at its end. ``now`` is the time
-        (`time.monotonic`) just now.
+        """Process a datagram while the socket is read; call `Timers.settle` at the end. ``now``: current time of
+        `time.monotonic`.
 
         Those of a peer that costs too much wait for their turn: see `net.work`.
         """
@@ -170,7 +170,7 @@ class Timers:
         self.loop = loop
         self.on_error = on_error
         self.socket: UdpSocket | None = None
-        """Is read before timers expire: what peers have said meanwhile may be what is waited for."""
+        """Read before timers expire: the packet that a timer waits for may have arrived meanwhile."""
         self._heap: list[tuple[float, int, Link]] = []
         self._count = 0
         self._timer: asyncio.TimerHandle | None = None
@@ -235,7 +235,7 @@ class Timers:
     def _expire(self, link: Link, now: float) -> None:
         try:
             due = link.engine.next_timeout()
-            if due > now:  # what it waited for has happened
+            if due > now:  # the event that it waited for has happened
                 self.schedule(link, due)
             else:
                 link.settle(now)

@@ -59,7 +59,7 @@ class SrtServer(Host):
         self.context = context
         self.configuration = configuration
         self.log = context.log.child(self.name)
-        # A worker passes some requests on, whose cookies are its own.
+        # A worker passes some requests on to others, which must accept its cookies.
         self._listener = Listener(secrets.token_bytes(32) if context.workers is None else context.workers.secret)
         self._timers = Timers(context.loop, self._on_link_failed)
         self._socket: UdpSocket | None = None
@@ -145,7 +145,7 @@ class SrtServer(Host):
                 home = self._home_of(answer) if not is_passed else None
                 if home is None or self.context.workers is None:
                     self._on_request(answer, address, port)
-                else:  # with the socket id of its answer, all further datagrams get there
+                else:  # all further datagrams reach that worker by the socket id in its answer
                     self.context.workers.pass_datagram(home, self.name, packet, address)
             elif answer is not None:
                 self._send(answer, address)

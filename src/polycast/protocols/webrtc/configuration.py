@@ -143,8 +143,9 @@ class WebRtcConfiguration(Section, frozen=True, kw_only=True, rename=yaml_key):
                 "STUN and TURN servers, each with 'url' (stun:host:port, turn:host:port or "
                 "turns:host:port), 'username' and 'password'. With the user name AUTH_SECRET, each client gets "
                 "credentials that are valid for a day, derived from the password, which is the secret shared with "
-                "the TURN server. All of them are named to clients. With those without 'clientOnly: yes', the server "
-                "itself finds its public address (STUN), or gets an address on the TURN server, and offers it."
+                "the TURN server. All of them are passed on to clients. Through those without 'clientOnly: yes', the "
+                "server itself finds its public address (STUN), or allocates an address on the TURN server, and "
+                "offers it."
             )
         ),
     ] = ()
@@ -166,8 +167,8 @@ class WebRtcConfiguration(Section, frozen=True, kw_only=True, rename=yaml_key):
         ZERO_IS_A_VALUE,
         Meta(
             description=(
-                "How long clients wait for the answer to their offer while the servers of webrtcICEServers2 have "
-                "not told the server's public address yet, counted from when they were first asked."
+                "How long clients wait for the answer to their offer while the servers of webrtcICEServers2 have not "
+                "returned the server's public address yet, counted from the first request to them."
             )
         ),
     ] = Duration(5)

@@ -34,7 +34,7 @@ class Demultiplexer:
         on_address: Callable[[Address], None] = lambda _: None,
         on_unused: Callable[[Address], None] = lambda _: None,
     ) -> None:
-        """``on_stun_answer`` gets STUN messages that are no requests, and where they come from; ``on_address`` the
+        """``on_stun_answer`` gets STUN messages that are not requests, with their source addresses; ``on_address`` the
         addresses that belong to a connection from now on, and ``on_unused`` those that no longer do."""
         self._peers = peers
         self._on_stun_answer = on_stun_answer

@@ -1,4 +1,4 @@
-"""The STUN and TURN servers that clients are told to use, and that the server uses itself."""
+"""The STUN and TURN servers that clients use, and those that the server itself uses."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class IceServer(Struct, frozen=True, kw_only=True, rename=yaml_key):
         return f"IceServer(url={self.url!r}, username={self.username!r}, password={password!r})"
 
     def credentials(self, now: float) -> tuple[str, str]:
-        """Return user and password, made now if they expire. ``now`` is Unix time in seconds."""
+        """Return user and password, generated now if they expire. ``now`` is Unix time in seconds."""
         if self.username == TIMED_CREDENTIALS:
             return timed_credentials(self.password, now)
         return self.username, self.password

@@ -149,8 +149,8 @@ class MediaPorts:
         ]
 
     def use_servers(self, servers: Sequence[IceServer]) -> None:
-        """Use those of these servers that are not only for clients: ask all of them for the public address, and TURN
-        servers for one of theirs."""
+        """Use those servers that are not only for clients: ask all of them for the public address, and allocate an
+        address on the TURN servers."""
         own = [item for item in servers if not item.client_only]
         if self._public is not None:
             self._public.ask(list(dict.fromkeys(url for item in own if (url := stun_url(item.url)))))
@@ -162,14 +162,14 @@ class MediaPorts:
                 self._relays[server] = Relay(self._server.loop, self._server.log, self._peers, server)
 
     async def gather(self, timeout: float) -> None:
-        """Wait for the addresses that servers tell, if they were asked less than ``timeout`` seconds ago."""
+        """Wait for the addresses from the servers, if these were first asked less than ``timeout`` seconds ago."""
         if self._public is not None:
             await self._public.wait(timeout)
         for relay in list(self._relays.values()):
             await relay.wait(timeout)
 
     def permit(self, peer: LitePeer, hosts: Iterable[str]) -> None:
-        """Let a connection use the relays from these IP addresses, by which relays recognise it."""
+        """Let a connection use the relays from these IP addresses, by which they permit datagrams."""
         hosts = tuple(hosts)
         for relay in self._relays.values():
             relay.permit(peer, hosts)

@@ -18,7 +18,7 @@ class MediaSocket(Protocol):
 
     @property
     def relayed(self) -> str:
-        """The relay that it is, as a candidate in logs and the API; empty if it is none."""
+        """Its relayed candidate, as in logs and the API; empty if it is not a relay."""
         ...
 
     def send(self, data: bytes, address: Address) -> None:

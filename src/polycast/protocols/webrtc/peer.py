@@ -144,7 +144,7 @@ class Peer:
         if 192 <= datagram[1] <= 223:
             control = receiver.open_control(datagram)
             if control is not None:
-                self._dtls.forget_handshake()  # the peer has the keys, so it never repeats its last messages
+                self._dtls.forget_handshake()  # the peer has the keys, so it never retransmits its last messages
                 self._owner.on_rtcp(control, now)
             return
         packet = receiver.open(datagram)

@@ -42,13 +42,13 @@ class Relay:
         )
         self._hosts: dict[LitePeer, set[str]] = {}
         self._permitted: Counter[str] = Counter()
-        """By host, how many peers may have it."""
+        """By host, the number of peers that may use it."""
         self._client: TurnClient | None = None
         self._transport: RelayTransport | None = None
         self._changed = asyncio.Event()
         """Whether the client may have another time-out."""
         self._settled = asyncio.Event()
-        """Whether the server has given an address, or failed to."""
+        """Set once the server has allocated an address, or has failed to."""
         self._task = loop.create_task(self._run())
 
     @property
@@ -70,7 +70,7 @@ class Relay:
                 await asyncio.wait_for(self._settled.wait(), timeout)
 
     def close(self) -> None:
-        """Give the address back."""
+        """Release the address."""
         self._task.cancel()
 
     # Peers
@@ -124,7 +124,7 @@ class Relay:
         for start in range(0, len(wrapped), count):
             transport.send(b"".join(wrapped[start : start + count]), size)
 
-    # Life
+    # Connection
 
     async def _run(self) -> None:
         last = ""
@@ -178,7 +178,9 @@ class Relay:
             return
         if client.state is TurnState.ALLOCATED and not self._settled.is_set():
             self._settled.set()
-            self._log.info("TURN server '%s': relays %s", self._server.url, join_host_port(*client.relayed or ("", 0)))
+            self._log.info(
+                "TURN server '%s': relayed address %s", self._server.url, join_host_port(*client.relayed or ("", 0))
+            )
         self._flush()
         self._changed.set()
 

@@ -17,11 +17,11 @@ from polycast.protocols.webrtc.names import look_up
 from polycast.wire.webrtc.turn_client import RelayDeframer
 
 CONNECT_SECONDS: Final = 10.0
-"""Seconds for the name, TCP and TLS."""
+"""Seconds for name resolution, TCP and TLS together."""
 BUFFER_SIZE: Final = 4 * 1024 * 1024
 """Bytes of the UDP socket's buffers."""
 WRITE_LIMIT: Final = 1024 * 1024
-"""Bytes that may wait for a TCP connection; more is dropped, as a network would."""
+"""Bytes that may be queued for a TCP connection; more are dropped, as in a congested network."""
 LOST: Final = "the connection was lost"
 
 _URL: Final = re.compile(r"(turns?):(\[[0-9A-Fa-f:.]+\]|[^:\[\]?]+)(?::(\d+))?(?:\?transport=(udp|tcp))?")
@@ -38,13 +38,13 @@ class RelayTransport(Protocol):
         ...
 
     lost_reason: str
-    """Why it has ended; empty while it has not."""
+    """Why it was closed; empty while it is open."""
 
     def send(self, data: bytes, message_size: int) -> None:
         """Send messages of ``message_size`` bytes; the last one may be shorter."""
 
     def close(self) -> None:
-        """End it after what is queued."""
+        """Close it after the queued messages."""
 
 
 class _Datagrams:

@@ -172,7 +172,7 @@ class Session:
         ).serialize()
 
     def receive_fragment(self, body: bytes) -> bytes | None:
-        """Process what a client sends after its offer. Only relays need its candidates, because the client sends the
+        """Process a PATCH of a client, after its offer. Only relays need its candidates, because the client sends the
         checks; different ICE credentials mean a restart, which is answered with new local ones.
 
         Raises RemoteProtocolError.

@@ -191,7 +191,7 @@ class SignallingHandler:
             else:
                 session = await server.open_viewer(target.path, transaction.request.body, address, user, target.query)
         except RedirectedToNode as error:
-            self._log.debug("[conn %s] %s", address, error)
+            self._log.info("[conn %s] %s", address, error)
             return self._responses.empty(307, [(b"location", error.target.encode())])
         except NoOnePublishing as error:
             self._log.debug("[conn %s] %s", address, error)

@@ -94,7 +94,7 @@ class EAC3Payload(RtpPayload[EAC3]):
     marks_every_frame = True
 
     def from_sdp(self, media: SdpMedia) -> EAC3:
-        # RFC 4598 section 5.1 leaves the number of channels optional; the stream itself tells it.
+        # The number of channels is optional (RFC 4598 section 5.1); it follows from the stream.
         return EAC3(sample_rate=media.clock_rate, channels=media.channels or 6)
 
     def to_sdp(self, codec: EAC3) -> SdpEncoding:

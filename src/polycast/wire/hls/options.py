@@ -33,9 +33,9 @@ class MuxerOptions:
     trusts_capture_times: bool = False
     """Whether the wall clock is that of the publisher, however far it is off."""
     recorded_playlist: str = ""
-    """Address of another playlist of the stream, with what was recorded; empty if there is none."""
+    """Address of the playlist of the stream's recordings; empty if there is none."""
     recorded_seconds: int = 0
-    """How far it reaches back."""
+    """Length of its window in seconds."""
     splits_audio: bool = False
     """Whether a single audio track beside video is a rendition of its own, as DASH needs it."""
     segment_maximum_size: int = 50 * 1024 * 1024

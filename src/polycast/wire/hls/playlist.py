@@ -17,7 +17,7 @@ LISTED_PART_TARGETS = 3
 """Target durations from the end within which parts are listed (section 6.2.2)."""
 
 RECORDED_DATA_ID = "polycast.dvr"
-"""Of the EXT-X-SESSION-DATA tag (RFC 8216 section 4.3.4.4) that names the playlist of what was recorded."""
+"""DATA-ID of the EXT-X-SESSION-DATA tag (RFC 8216 section 4.3.4.4) that names the playlist of the recordings."""
 
 _VERSIONS = {Variant.MPEGTS: 3, Variant.FMP4: 9, Variant.LOW_LATENCY: 9}
 
@@ -167,9 +167,9 @@ class MultivariantPlaylist:
     independent_segments: bool = True
     """Whether all segments start with a key frame."""
     recorded_playlist: str = ""
-    """Address of another playlist of the stream, with what was recorded; empty if there is none."""
+    """Address of the playlist of the stream's recordings; empty if there is none."""
     recorded_seconds: int = 0
-    """How far it reaches back."""
+    """Length of its window in seconds."""
 
 
 _AUDIO_GROUP = "audio"

@@ -51,7 +51,7 @@ class SampleRun:
         self._add(len(payload), duration, composition_offset, key)
 
     def append_pieces(self, pieces: Sequence[bytes], duration: int, composition_offset: int, key: bool) -> int:
-        """Add a sample whose bytes need not be joined, and return its size."""
+        """Add a sample without joining its pieces, and return its size."""
         size = sum(map(len, pieces))
         self.payloads += pieces
         self._add(size, duration, composition_offset, key)

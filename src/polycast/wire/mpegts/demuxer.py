@@ -267,7 +267,7 @@ class Demuxer:
             self.counters.broken += 1
             return
         pts, dts = self._extend(header)
-        if pts is None and stream.parser.codec.kind is Kind.DATA:  # asynchronous: it belongs to what is around it
+        if pts is None and stream.parser.codec.kind is Kind.DATA:  # asynchronous: it belongs to the pictures around it
             pts = dts = self._extender.last
         try:
             frames = stream.parser.parse(data[header.payload : end], pts, dts)

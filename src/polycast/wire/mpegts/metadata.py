@@ -34,7 +34,7 @@ def _cell(part: int, data: bytes) -> bytes:
 
 
 def number_cells(payload: bytes, first: int) -> tuple[bytes, int]:
-    """Return the cells with numbers of 8 bits, from one on, and the number of the next cell."""
+    """Return the cells numbered from ``first``, in 8 bits, and the number of the next cell."""
     numbered = bytearray(payload)
     offset = 0
     while offset < len(numbered):

@@ -20,16 +20,16 @@ _MAXIMUM_UNCONFIRMED: Final = 128
 
 _FULL: Final = Struct("!IIIIIII")
 _REPORT: Final = Struct("!IIIIxxxxI")
-"""What a sender reads of it."""
+"""The fields that a sender reads."""
 _REPORT_SIZE: Final = _REPORT.size
 _SMALL_SIZE: Final = 16
 """Bytes up to the room in the receiver's buffer."""
 
 LIGHT: Final = -1
-"""The room in the report of a light acknowledgement, which says nothing of it."""
+"""The buffer space in the report of a light acknowledgement, which does not have it."""
 
 Report = tuple[int, int, int, int, int]
-"""What an acknowledgement says: the first packet that has not arrived, the round-trip time and its variation
+"""The report in an acknowledgement: the first packet that has not arrived, the round-trip time and its variation
 (microseconds), how many packets the receiver can take, and how many per second the link carries, an estimate. A plain
 tuple, since there are thousands a second."""
 

@@ -180,7 +180,7 @@ class Connection:
     def receive_data(self, data: bytes, now: float) -> bool:
         """Process a datagram that was sent to this connection. Invalid ones are ignored and counted.
 
-        Return False if only `data_to_send` has changed by it: that is so for most acknowledgements.
+        Return False if it has only changed `data_to_send`, as most acknowledgements do.
         """
         if self.state is State.CLOSED:
             return False
@@ -244,7 +244,7 @@ class Connection:
             self._on_key_message(first & 0xFFFF, data[HEADER_SIZE:], now)
 
     def _on_ack(self, number: int, data: bytes, now: float) -> bool:
-        """Return whether there is more to do than to answer."""
+        """Return whether anything but `data_to_send` has changed."""
         report, sender = parse_acknowledgement(data), self.sender
         left = sender.acknowledge(report[0], now) if report is not None else -1
         if report is None or left < 0:

@@ -22,7 +22,7 @@ class Place(NamedTuple):
     header: memoryview
     payload: memoryview
     output: memoryview
-    """Where the encrypted payload is written, with what authenticates it."""
+    """Where the encrypted payload is written, with its authentication tag."""
 
 
 class Encryption(NamedTuple):
@@ -31,11 +31,11 @@ class Encryption(NamedTuple):
     key: int
     """1 even, 2 odd."""
     tag_size: int
-    """Bytes by which encrypted payloads are longer: what authenticates them."""
+    """Bytes of the authentication tag that each encrypted payload has."""
     encrypt: Callable[[bytes, memoryview], bytes]
-    """Encrypts the payload of the packet with a header. If a packet is sent again, the result is the same."""
+    """Encrypts the payload of the packet with a header. A retransmitted packet gives the same result."""
     encrypt_to: Callable[[int, Sequence[Place]], None]
-    """Does so with consecutive packets, from the one with a 31-bit number on, which does not wrap."""
+    """Encrypts consecutive packets, from the one with a 31-bit number on; the numbers do not wrap."""
 
 
 class Datagrams:

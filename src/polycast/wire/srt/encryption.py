@@ -1,4 +1,4 @@
-"""Encryption of payloads (draft-sharabayko-srt-01 section 6): AES in counter mode or GCM, keys that change.
+"""Encryption of payloads (draft-sharabayko-srt-01 section 6): AES in counter mode or GCM, and the change of keys.
 
 This is the only module of the engine that needs the package ``cryptography``.
 """
@@ -37,7 +37,7 @@ def derive_wrapping_key(passphrase: str, salt: bytes, key_size: int) -> bytes:
 
 
 class PayloadCipher(Protocol):
-    """Encrypts and decrypts payloads with one key; `Encryption` explains what has no text here."""
+    """Encrypts and decrypts payloads with one key; `Encryption` explains the first two methods."""
 
     tag_size: int
 
@@ -52,7 +52,7 @@ class PayloadCipher(Protocol):
 
 
 class CounterCipher:
-    """AES in counter mode, which authenticates nothing."""
+    """AES in counter mode, without authentication."""
 
     tag_size = 0
 
@@ -81,7 +81,7 @@ class AuthenticatedCipher:
     """AES-GCM as in libsrt from 1.5.4 on: the header is authenticated, too.
 
     The nonce: the first 12 bytes of the salt, the last 4 combined with the number of the packet (libsrt,
-    ``haicrypt/hcrypt.h``); the draft does not know this mode yet.
+    ``haicrypt/hcrypt.h``); the draft does not have this mode yet.
     """
 
     tag_size = TAG_SIZE
@@ -112,7 +112,7 @@ class AuthenticatedCipher:
 
 
 def _authenticated(header: bytes) -> bytes:
-    """Return what is authenticated of a header: all but whether the packet is sent again."""
+    """Return the additional authenticated data: the header without the retransmission flag."""
     return (int.from_bytes(header, "big") & ~_RETRANSMITTED_IN_HEADER).to_bytes(HEADER_SIZE, "big")
 
 

@@ -16,9 +16,9 @@ VERSION: Final = 5
 INDUCTION_VERSION: Final = 4
 """Version of a caller's first packet: older listeners know no other one."""
 SRT_VERSION: Final = 0x010504
-"""The version of the extensions that is announced. Peers encrypt with AES-GCM as of this one only if they see it."""
+"""The announced version of the extensions. Peers only use AES-GCM in the form of 1.5.4 if they see it."""
 AUTHENTICATED_VERSION: Final = 0x010504
-"""1.5.4 encrypts with AES-GCM in a way that is safe; before, two packets could have the same nonce."""
+"""1.5.4, the first version whose AES-GCM is safe: before, two packets could have the same nonce."""
 MINIMUM_SRT_VERSION: Final = 0x010300
 """1.3.0 introduced handshakes of version 5."""
 MAGIC: Final = 0x4A17
@@ -32,7 +32,7 @@ MAXIMUM_TEXT: Final = 512
 """Bytes of a stream id (section 3.2.1.3)."""
 
 KEY_FIELD_UNIT: Final = 8
-"""Bytes that the encryption field counts in."""
+"""Unit of the encryption field, in bytes."""
 
 _BODY: Final = Struct("!IHHIIIiII16s")
 BODY_SIZE: Final = 48

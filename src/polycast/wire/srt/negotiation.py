@@ -1,4 +1,4 @@
-"""What both sides of a handshake have to agree on (draft-sharabayko-srt-01 section 3.2.1)."""
+"""Checks what both sides of a handshake have to agree on (draft-sharabayko-srt-01 section 3.2.1)."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from polycast.wire.srt.key_material import KeyMaterial, PayloadMode, UnknownCiph
 from polycast.wire.srt.rejection import RejectedError, Rejection
 
 _MAXIMUM_WINDOW: Final = 25_600
-"""Packets on the way to a peer at most, whatever it asks for."""
+"""Packets in flight to a peer, at most, whatever its flow window."""
 _LIVE: Final = b"live"
 _KNOWN_FLAGS: Final = ExtensionFlag.CAPABILITIES | ExtensionFlag.KEY_MATERIAL | ExtensionFlag.CONFIGURATION
 _ENCRYPTION_FIELDS: Final = (0, 2, 3, 4)
 
 
 def check(handshake: Handshake) -> None:
-    """Raises RejectedError if a conclusion that asks for a connection asks for something that is not supported."""
+    """Raise RejectedError if a conclusion requests something that is not supported."""
     if handshake.version != VERSION:
         raise RejectedError(Rejection.VERSION, f"handshakes of version {handshake.version} are not supported")
     flags = handshake.extension_field
@@ -88,11 +88,11 @@ def key_material_of(handshake: Handshake, capabilities: Capabilities) -> KeyMate
 
 
 def check_mode(mode: PayloadMode, capabilities: Capabilities) -> None:
-    """Raises RejectedError if the peer does not encrypt in a mode as it is done here."""
+    """Raise RejectedError if the peer's version of a mode is not compatible."""
     if mode is PayloadMode.GCM and capabilities.version < AUTHENTICATED_VERSION:
         raise RejectedError(Rejection.CRYPTO, "AES-GCM of versions before 1.5.4 repeats nonces, and is not supported")
 
 
 def window_of(handshake: Handshake) -> int:
-    """Return how many packets may be on the way to a peer."""
+    """Return how many packets may be in flight to a peer."""
     return max(2, min(handshake.flow_window, _MAXIMUM_WINDOW))

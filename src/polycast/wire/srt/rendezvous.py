@@ -1,7 +1,7 @@
 """The handshake of two sides that call each other (draft-sharabayko-srt-01 section 4.3.2).
 
-Both wave until they hear the other one. The one with the larger cookie is the initiator, and asks; the other one, the
-responder, answers.
+Both wave until a packet of the other side arrives. The side with the larger cookie is the initiator, which sends the
+request; the other one, the responder, answers it.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class _State(Enum):
     ATTENTION = auto()
     """The peer has waved."""
     FINE = auto()
-    """The peer had seen this side wave before it waved itself."""
+    """The first packet of the peer was a conclusion: it had received this side's before it sent its own."""
     INITIATED = auto()
     """The responder has answered."""
     CONNECTED = auto()
@@ -60,9 +60,9 @@ class _Input(Enum):
     EMPTY = auto()
     """A conclusion without extensions."""
     REQUEST = auto()
-    """A conclusion that asks."""
+    """A conclusion with the request."""
     RESPONSE = auto()
-    """A conclusion that answers."""
+    """A conclusion with the response."""
     AGREEMENT = auto()
     """Or any other packet of a connection."""
 
@@ -79,12 +79,12 @@ _TRANSITIONS: Final = {
     (_State.FINE, _RESPONDER, _Input.AGREEMENT): _State.CONNECTED,
     (_State.INITIATED, _RESPONDER, _Input.AGREEMENT): _State.CONNECTED,
 }
-"""What is not in here changes nothing: what this side last sent is repeated."""
+"""Other inputs change nothing: the last packet is repeated."""
 
 
 @dataclass(frozen=True, slots=True)
 class RendezvousRequest:
-    """What the initiator asks for. The answer is `Rendezvous.accept` or `Rendezvous.reject`."""
+    """The initiator's request. The answer is `Rendezvous.accept` or `Rendezvous.reject`."""
 
     key_material: KeyMaterial | None
     """None if it does not encrypt."""
@@ -101,7 +101,7 @@ class _Secrets(NamedTuple):
 
 @dataclass(slots=True)
 class _Peer:
-    """What is known of the other side."""
+    """The known properties of the other side."""
 
     role: _Role | None = None
     """This side's own role."""
@@ -110,12 +110,12 @@ class _Peer:
     capabilities: Capabilities | None = None
     arrival: float = 0.0
     timestamp: int = 0
-    """When the packet with its capabilities arrived, and its timestamp."""
+    """Arrival time of the packet with its capabilities, and the timestamp in it."""
     key_material: KeyMaterial | None = None
 
 
 class Rendezvous:
-    """Feed it with the peer's datagrams and the time until it returns a connection or raises an error."""
+    """Pass it the peer's datagrams and the time, until it returns a connection or raises an error."""
 
     def __init__(
         self,
@@ -128,7 +128,7 @@ class Rendezvous:
         key_message: bytes = b"",
         key_size: int = 0,
     ) -> None:
-        """``cookie``: 32 random bits. ``keys``, and what describes them, are used if this side is the initiator."""
+        """``cookie``: 32 random bits. ``keys``, and the key material, are used if this side is the initiator."""
         self._options = options
         self._own_id = own_id
         self._initial_sequence = initial_sequence & SEQUENCE_MASK
@@ -147,7 +147,7 @@ class Rendezvous:
 
     @property
     def _is_asked(self) -> bool:
-        """Whether it has to be decided what is answered."""
+        """Whether the request waits for a decision."""
         return self._state in (_State.FINE, _State.INITIATED) and self._is_responder and self._accepted is None
 
     @property
@@ -214,7 +214,7 @@ class Rendezvous:
         self._peer.handshake = handshake
 
     def _examine(self, handshake: Handshake, found: _Input) -> None:
-        """Look at the extensions of a conclusion."""
+        """Read the extensions of a conclusion."""
         peer = self._peer
         if found is _Input.REQUEST:
             check(handshake)
@@ -234,7 +234,7 @@ class Rendezvous:
         role = self._peer.role
         state = _TRANSITIONS.get((self._state, role, found)) if role is not None else None
         if state is None:
-            self._next_try = now  # the peer has not got what was sent
+            self._next_try = now  # the peer has not received the last packet
             return None
         if state is _State.CONNECTED and self._is_responder and self._accepted is None:
             return None  # not decided yet
@@ -257,7 +257,7 @@ class Rendezvous:
         return self._packet(FIRST_REJECTION + reason, now)
 
     def agreement(self, now: float) -> bytes | None:
-        """Return the packet with which the initiator tells that it is connected; None for the responder."""
+        """Return the agreement that the initiator sends once connected; None for the responder."""
         return None if self._is_responder else self._packet(HandshakeType.AGREEMENT, now)
 
     def _connection(self, keys: ConnectionKeys | None, now: float) -> Connection:

@@ -33,7 +33,7 @@ class RoundTrip:
         self.time += (seconds - self.time) / 8
 
     def report(self, time: int, variation: int) -> None:
-        """Take what the peer has measured, in microseconds. The own measurements, if there are any, are preferred."""
+        """Use the peer's measurements, in microseconds, unless this side has its own."""
         if not self._is_own:
             self.is_known = True
             self.time = time * 1e-6 if time < _MAXIMUM_REPORT else _MAXIMUM

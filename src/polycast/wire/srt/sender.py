@@ -53,7 +53,7 @@ _SHORTEST_PROBE: Final = 0.04
 _MAXIMUM_PROBES: Final = 4
 """Seconds without an acknowledgement after which packets are sent again without a request, and how often."""
 _LATE_PROBE: Final = 0.015
-"""Seconds by which timers may be late, more than they are rounded by."""
+"""Seconds of delay that timers may have: more than the rounding of timers."""
 
 Output = tuple[memoryview | bytes, int]
 """Datagrams and the size of each but the last."""
@@ -277,8 +277,8 @@ class Sender:
         """Return the first and the last unacknowledged packet once more, if none was acknowledged for some time.
 
         The receiver may not ask for them: it cannot know that the last one was lost, and libsrt repeats its requests
-        only after 300 ms. If this is called late, acknowledgements may have arrived meanwhile that nobody had the time
-        to read: an overloaded sender would send everything twice.
+        only after 300 ms. If this is called late, acknowledgements may have arrived that were not read yet, so it waits
+        again: an overloaded sender would send everything twice.
         """
         due = self.next_probe()
         if now < due:

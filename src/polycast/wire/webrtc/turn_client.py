@@ -24,13 +24,13 @@ RETRANSMISSION_SECONDS: Final = 0.5
 MAXIMUM_TRANSMISSIONS: Final = 5
 """How often one request is sent: for 15 seconds."""
 ANSWER_SECONDS: Final = RETRANSMISSION_SECONDS * ((1 << MAXIMUM_TRANSMISSIONS) - 1)
-"""Seconds for an answer over TCP, where nothing is repeated."""
+"""Seconds to wait for a response over TCP, where requests are not retransmitted."""
 MAXIMUM_CHALLENGES: Final = 2
-"""How often a request is repeated with the realm or the nonce that the server has told."""
+"""How often a request is repeated with a realm or nonce from the server."""
 MAXIMUM_HOSTS: Final = 1024
 """Hosts that may send through the relay, for some hundred clients with several addresses."""
 MINIMUM_LIFETIME: Final = 60
-"""Seconds of an allocation: a server that gives less would be asked all the time."""
+"""Shortest lifetime of an allocation in seconds: with less, it would have to be refreshed all the time."""
 CHANNEL_REUSE_SECONDS: Final = 900.0
 """Seconds after which the number of a channel may belong to another peer: its ten minutes, and five (RFC 8656 section
 12)."""
@@ -55,7 +55,7 @@ class TurnState(Enum):
     ALLOCATING = auto()
     ALLOCATED = auto()
     FAILED = auto()
-    """`TurnClient.failure` says why; another one may be made."""
+    """`TurnClient.failure` has the reason; a new client may be created."""
     CLOSED = auto()
 
 
@@ -67,9 +67,9 @@ class _Login:
         self._password = password.encode()
         self._realm = b""
         self.attributes: tuple[Attribute, ...] = ()
-        """What requests have, once the server has told its realm."""
+        """Attributes of authenticated requests, once the realm is known."""
         self.key: bytes | None = None
-        """What signs them then."""
+        """The key that signs them."""
 
     def take(self, challenge: Message) -> bool:
         """Use the realm and the nonce of a response; return False if there are none."""
@@ -97,7 +97,7 @@ class _Request:
         self.kind = kind
         self.attributes = tuple(attributes)
         self.peer = peer
-        """To whom a channel or a permission belongs."""
+        """The peer of the channel or permission."""
         self.transaction_id = b""
         self.transmissions = 0
         self.challenges = 0
@@ -137,8 +137,8 @@ class TurnClient:
     # Peers
 
     def permit(self, host: str, now: float) -> None:
-        """Let an IPv4 address send datagrams through the relay, until `forbid`. Others are ignored: the relay has an
-        IPv4 address, as relays of other servers."""
+        """Let an IPv4 address send datagrams through the relay, until `forbid`. IPv6 addresses are ignored, since the
+        relayed address is IPv4."""
         if ":" in host or host in self._hosts or len(self._hosts) >= MAXIMUM_HOSTS:
             return
         self._hosts.add(host)
@@ -146,7 +146,7 @@ class TurnClient:
             self._ask_for_permission(host, now)
 
     def forbid(self, host: str) -> None:
-        """Let the permission of an address end."""
+        """Let the permission of an address expire."""
         self._hosts.discard(host)
 
     def bind(self, peer: SocketAddress, now: float) -> None:
@@ -155,13 +155,13 @@ class TurnClient:
             self._ask_for_channel(peer, now)
 
     def unbind(self, peer: SocketAddress, now: float) -> None:
-        """Let the channel of a peer end."""
+        """Let the channel of a peer expire."""
         self._channels.remove(peer, now)
 
     # Datagrams
 
     def wrap(self, payload: bytes | memoryview, peer: SocketAddress) -> bytes:
-        """Return what to send to the relay, so that it sends a datagram to a peer."""
+        """Return the message that makes the relay send a datagram to a peer."""
         channel = self._channels.bound(peer)
         if channel is None:
             transaction_id = self._random_bytes(stun.TRANSACTION_ID_SIZE)
@@ -193,10 +193,10 @@ class TurnClient:
         outgoing, self._outgoing = self._outgoing, []
         return outgoing
 
-    # Life
+    # Timers
 
     def next_timeout(self) -> float | None:
-        """Return when to call `handle_timeout`; None if nothing is to be done any more."""
+        """Return when to call `handle_timeout`; None if there is nothing left to do."""
         if self.state in (TurnState.FAILED, TurnState.CLOSED):
             return None
         times = [request.due for request in self._requests.values()]
@@ -205,17 +205,17 @@ class TurnClient:
         return min(times, default=None)
 
     def handle_timeout(self, now: float) -> None:
-        """Repeat requests, and renew what lasts for some minutes."""
+        """Retransmit requests, and refresh the allocation, permissions and channels."""
         for request in [request for request in self._requests.values() if request.due <= now]:
             if self._is_stream or request.transmissions >= MAXIMUM_TRANSMISSIONS:
                 del self._requests[request.transaction_id]
-                self._give_up(request, "it does not answer")
+                self._give_up(request, "no response")
             else:
                 self._transmit(request, now)
         if self.state is not TurnState.ALLOCATED:
             return
         if now >= self._refresh_at:
-            self._refresh_at = now + RENEWAL_SECONDS  # until the answer tells
+            self._refresh_at = now + RENEWAL_SECONDS  # until the response has the lifetime
             self._ask(MessageType.REFRESH, (), None, now)
         if now >= self._renew_at:
             self._renew_at = now + RENEWAL_SECONDS
@@ -225,7 +225,7 @@ class TurnClient:
                 self._ask_for_channel(peer, now)
 
     def close(self, now: float) -> None:
-        """Give the address back, if possible."""
+        """Release the address, if possible."""
         if self.state is TurnState.ALLOCATED:
             self._ask(MessageType.REFRESH, ((AttributeType.LIFETIME, bytes(_LIFETIME_SIZE)),), None, now)
         self.state = TurnState.CLOSED
@@ -233,7 +233,7 @@ class TurnClient:
     # Requests
 
     def _ask_for_permission(self, host: str, now: float) -> None:
-        # One request for each: a server refuses all addresses of a request if it refuses one.
+        # One request for each: if a server rejects one address of a request, it rejects all of them.
         self._ask(MessageType.CREATE_PERMISSION, (), (host, 0), now)
 
     def _ask_for_channel(self, peer: SocketAddress, now: float) -> None:
@@ -304,7 +304,7 @@ class TurnClient:
 
     def _begin(self, relayed: SocketAddress | None, now: float) -> None:
         if relayed is None:
-            self._fail("it has told no address")
+            self._fail("the response has no relayed address")
             return
         self.relayed = relayed
         self.state = TurnState.ALLOCATED
@@ -332,7 +332,7 @@ class _Channels:
         self._by_number: dict[int, SocketAddress] = {}
         self._next = _CHANNELS.start
         self._former: deque[tuple[float, int]] = deque()
-        """Numbers that were used, and when they may be used again."""
+        """Channel numbers that were used, and when they may be used again, in monotonic seconds."""
 
     @property
     def peers(self) -> list[SocketAddress]:
@@ -403,7 +403,7 @@ class RelayDeframer:
             elif first >> 14 == 0:
                 size = whole = _STUN_HEADER_SIZE + length
             else:
-                raise RemoteProtocolError("the TURN server sends something else")
+                raise RemoteProtocolError("not a TURN message")
             if position + whole > len(buffer):
                 break
             messages.append(bytes(buffer[position : position + size]))
@@ -414,7 +414,7 @@ class RelayDeframer:
 
 def _reason(message: Message) -> str:
     if message.error_code == _UNAUTHORIZED:
-        return "it does not accept user and password"
+        return "wrong user or password"
     value = message.attribute(AttributeType.ERROR_CODE) or b""
     text = value[4:132].decode("utf-8", "replace")
     return f"error {message.error_code}" + (f" ({text})" if text.isprintable() and text else "")

@@ -43,14 +43,14 @@ export function camerasPage({ root }) {
       h(
         "form",
         { class: "panel fields search", onsubmit: search },
-        h("label", {}, "Addresses", h("input", { name: "hosts", placeholder: "everybody in this network", autocomplete: "off", autocapitalize: "none", spellcheck: "false", "aria-describedby": "hosts-note" })),
-        h("label", {}, "User of the cameras", h("input", { name: "user", autocomplete: "off", autocapitalize: "none", spellcheck: "false" })),
+        h("label", {}, "Addresses", h("input", { name: "hosts", placeholder: "the whole network", autocomplete: "off", autocapitalize: "none", spellcheck: "false", "aria-describedby": "hosts-note" })),
+        h("label", {}, "User name on the cameras", h("input", { name: "user", autocomplete: "off", autocapitalize: "none", spellcheck: "false" })),
         h("label", {}, "Password", h("input", { name: "password", type: "password", autocomplete: "off" })),
-        h("p", { class: "faint", id: "hosts-note" }, "ONVIF cameras are asked for their streams. Name cameras in other networks by their addresses, such as 192.0.2.10, separated by blanks."),
+        h("p", { class: "faint", id: "hosts-note" }, "Lists the streams of ONVIF cameras. To reach cameras in other networks, enter their addresses, such as 192.0.2.10, separated by spaces."),
         view.problem && h("p", { class: "problem", role: "alert" }, view.problem),
         h("p", { class: "buttons" }, h("button", { type: "submit", class: "primary", disabled: view.isSearching }, view.isSearching ? "Searching…" : "Search")),
       ),
-      view.cameras?.length === 0 && empty("No camera has answered.", "Cameras answer only in their own network, and often ONVIF has to be enabled in their settings first. Name their addresses to ask them directly."),
+      view.cameras?.length === 0 && empty("No camera has answered.", "Cameras can only be discovered in their own network, and ONVIF often has to be enabled in their settings first. Enter their addresses to contact them directly."),
       view.cameras?.length > 0 && h("ul", { class: "panel list" }, view.cameras.map((camera) => cameraRow(camera, view, add))),
     );
   draw();
@@ -58,7 +58,7 @@ export function camerasPage({ root }) {
 }
 
 function summary({ isSearching, cameras }) {
-  if (isSearching) return "Waiting for answers";
+  if (isSearching) return "Waiting for responses";
   if (!cameras) return "Find cameras in the network, and add their streams";
   return `${count(cameras.length, "camera")}, ${count(cameras.reduce((sum, camera) => sum + camera.streams.length, 0), "stream")}`;
 }

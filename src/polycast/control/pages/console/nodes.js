@@ -22,23 +22,23 @@ export function nodesPage({ root, status }) {
         h("div", { class: "head" }, h("h1", {}, "Nodes"), h("p", { class: "faint" }, parts.filter(Boolean).join(", "))),
         !nodes.length && !workers.length && empty("This server is alone, and one process."),
         nodes.length > 0 && h("section", { class: "panel" }, h("h2", {}, "Servers of the cluster"), nodeTable(nodes, this)),
-        paths.items.length > 0 && h("section", { class: "panel" }, h("h2", {}, "What is published, and where"), pathTable(paths)),
+        paths.items.length > 0 && h("section", { class: "panel" }, h("h2", {}, "Published paths"), pathTable(paths)),
         workers.length > 0 && h("section", { class: "panel" }, h("h2", {}, "Workers of this server"), workerTable(workers, now)),
       );
     },
   };
 }
 
-/** Let a server take no new publishers, after a question, or take them again. */
+/** Drain a server after confirmation, or let it accept publishers again. */
 async function drain(node, page) {
   const wish = node.isDraining ? "resume" : "drain";
-  const text = "It takes no new publishers, and its sources move to other servers. Who is connected stays. This can be undone.";
+  const text = "It accepts no new publishers, and its sources move to other servers. Connected clients stay. You can undo this.";
   if (!node.isDraining && !(await confirm(`Drain the server “${node.name}”?`, text, "Drain"))) return;
   try {
     await post(`v3/nodes/${wish}/${encodeURIComponent(node.name)}`);
-    notify(node.isDraining ? `${node.name} takes publishers again.` : `${node.name} is draining.`);
+    notify(node.isDraining ? `${node.name} accepts publishers again.` : `${node.name} is draining.`);
   } catch (error) {
-    notify(`${node.name} could not be asked: ${error.message}`, true);
+    notify(`${node.name}: the request failed: ${error.message}`, true);
   }
   await page.refresh();
 }
