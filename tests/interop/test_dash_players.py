@@ -15,6 +15,9 @@ from tests.interop.test_hls_players import RATE, STREAM, describe, watch
 
 pytestmark = pytest.mark.interop
 
+TRIES = 3
+"""Of FFmpeg, one of which has to succeed."""
+
 
 @pytest.mark.timeout(180)
 @pytest.mark.parametrize("variant", ["fmp4", "lowLatency"])
@@ -36,13 +39,23 @@ async def test_players_of_dash(variant: str, tmp_path: Path) -> None:
                 await asyncio.sleep(4)
                 longest = [await page.evaluate(f"frames[{index}].found.longest") for index in range(len(pages))]
                 assert max(longest) < 1500, f"{longest}\n{await describe(page)}"
-            copy = tmp_path / "copy.mp4"
             insecure = ["-tls_verify", "0"] if variant == "lowLatency" else []
-            command = tools.ffmpeg(*insecure, "-i", address, "-t", "3", "-c", "copy", copy)
-            reader = tools.run("read-dash", command, tmp_path)
-            assert reader.process.returncode == 0, reader.describe()
-            assert "404" not in reader.errors
-            count = ["ffprobe", "-v", "error", "-show_entries", "stream=nb_frames", "-of", "csv=p=0", copy]
-            pictures, sounds = map(int, tools.run("count", count, tmp_path).output.split())
-            assert abs(pictures - 3 * RATE) <= 1
-            assert abs(sounds - 3 * 48_000 / 1024) <= 2
+            # FFmpeg skips segments when the machine is busy: a manifest with a gap would make it skip them each time.
+            assert any(is_whole(copy_of(address, insecure, tmp_path / f"{number}.mp4")) for number in range(TRIES))
+
+
+def copy_of(address: str, options: list[str], file: Path) -> tuple[int, int]:
+    """Let FFmpeg copy three seconds of a stream; return the number of pictures and of sounds."""
+    command = tools.ffmpeg(*options, "-i", address, "-t", "3", "-c", "copy", file)
+    reader = tools.run("read-dash", command, file.parent)
+    assert reader.process.returncode == 0, reader.describe()
+    assert "404" not in reader.errors
+    count = ["ffprobe", "-v", "error", "-show_entries", "stream=nb_frames", "-of", "csv=p=0", file]
+    pictures, sounds = map(int, tools.run("count", count, file.parent).output.split())
+    return pictures, sounds
+
+
+def is_whole(counted: tuple[int, int]) -> bool:
+    """Return whether there are three seconds of both."""
+    pictures, sounds = counted
+    return abs(pictures - 3 * RATE) <= 1 and abs(sounds - 3 * 48_000 / 1024) <= 2

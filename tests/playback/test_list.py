@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import threading
 import time
@@ -15,6 +16,7 @@ import pytest
 from tests.playback.support import OTHER_STREAM, Recorder, playing
 from tests.support.waiting import PATIENCE, until
 
+from polycast.playback.requests import unreadable
 from polycast.record.entries import Entries
 
 NOTHING = {"status": "error", "error": "no recording segments found"}
@@ -281,3 +283,8 @@ async def test_paths_whose_files_are_in_one_directory(tmp_path: Path) -> None:
         file.rename(tmp_path / f"{name}-{file.name}")
     async with playing(recorder, paths={"all": settings}) as (_, client):
         assert (await client.get("/paths")).json() == ["a", "b"]
+
+
+def test_errors_of_a_disk_do_not_tell_where_it_is() -> None:
+    error = unreadable(OSError(errno.EIO, "Input/output error", "/srv/recordings/cam"))
+    assert (error.status, str(error)) == (400, "the recordings cannot be read: Input/output error")

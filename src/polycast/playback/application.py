@@ -105,7 +105,7 @@ class Playback:
                 record_path, name, start.time if start else None, end.time if end else None
             )
         except OSError as error:
-            raise RequestError(400, f"the recordings cannot be read: {error}") from None
+            raise requests.unreadable(error) from None
         if not periods:
             raise RequestError(404, NOTHING_RECORDED)
         base = f"{request.url.scheme}://{request.headers.get('host', '')}/get?"
@@ -151,7 +151,7 @@ class Playback:
         except PeriodTooLong:
             raise RequestError(400, "the period is too long for this format; use the format fmp4") from None
         except (OSError, PolycastError) as error:
-            raise RequestError(400, f"the recordings cannot be read: {error}") from None
+            raise requests.unreadable(error) from None
 
     async def export(self, request: Request) -> Response:
         """Answer with an MP4 file that has exactly the pictures of a period, over gaps, to be saved."""
@@ -172,7 +172,7 @@ class Playback:
         except PeriodTooLong:
             raise RequestError(400, "the period is too long for a file with an index; use /get") from None
         except (OSError, PolycastError) as error:
-            raise RequestError(400, f"the recordings cannot be read: {error}") from None
+            raise requests.unreadable(error) from None
         moment = str(first).partition(".")[0].partition("+")[0].replace(":", "-")
         file = f"{re.sub('[^0-9A-Za-z_.-]', '_', name)}-{moment}.mp4"
         response.headers["Content-Disposition"] = f'attachment; filename="{file}"'

@@ -53,7 +53,7 @@ class RecordedHls:
             segments = [each for each in segments if each.end > start]
             segments = await self._recordings.with_cuts(record_path, name, segments)
         except (OSError, PolycastError) as error:
-            raise RequestError(400, f"the recordings cannot be read: {error}") from None
+            raise requests.unreadable(error) from None
         query = {"path": name} | {key: parameter(request, key) for key in _TOKENS if parameter(request, key)}
         playlist = RecordedPlaylist(segments, start, end, time.time_ns())
         if playlist.is_empty:
@@ -67,7 +67,7 @@ class RecordedHls:
         try:
             body = await self._recordings.run(lambda: initialization(self._recordings.files, file))
         except (OSError, PolycastError) as error:
-            raise RequestError(404, f"the file cannot be read: {error}") from None
+            raise requests.unreadable(error, 404) from None
         return Response(body, media_type="video/mp4", headers=_IMMUTABLE)
 
     async def segment(self, request: Request) -> Response:
@@ -82,7 +82,7 @@ class RecordedHls:
         except NothingRecorded:
             raise RequestError(404, NOTHING_RECORDED) from None
         except (OSError, PolycastError) as error:
-            raise RequestError(404, f"the file cannot be read: {error}") from None
+            raise requests.unreadable(error, 404) from None
 
     async def _segment(self, request: Request) -> Segment:
         """Return the file that a request names by its start."""

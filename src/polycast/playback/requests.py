@@ -76,6 +76,12 @@ def number(request: Request, name: str) -> int:
     return value
 
 
+def unreadable(error: Exception, status: int = 400) -> RequestError:
+    """Return the answer if recordings cannot be read. It does not tell where on the server they are."""
+    reason = error.strerror or type(error).__name__ if isinstance(error, OSError) else str(error)
+    return RequestError(status, f"the recordings cannot be read: {reason}")
+
+
 def error_response(status: int, text: str) -> Response:
     """Return a response with an error text, in MediaMTX's form."""
     body = msgspec.json.encode({"status": "error", "error": text})

@@ -65,7 +65,7 @@ class Thumbnails:
         except (MissingDependency, UnsupportedCodec) as error:
             raise RequestError(501, str(error)) from None
         except (OSError, PolycastError) as error:
-            raise RequestError(400, f"the recordings cannot be read: {error}") from None
+            raise requests.unreadable(error) from None
         finally:
             self._waiting -= 1
         return Response(picture, media_type="image/jpeg", headers=_HEADERS)

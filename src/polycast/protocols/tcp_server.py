@@ -111,7 +111,8 @@ class ServerConnection(TcpConnection):
             end.close()
             self.abort("")
         else:
-            self.connection_lost(None)
+            if self.is_open:  # the client may have gone meanwhile
+                self.connection_lost(None)
 
     def layer(self, transport: asyncio.Transport, *, encodes: bool) -> None:
         self.history = None  # the received bytes are no longer those of the socket
