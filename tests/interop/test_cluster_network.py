@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import json
 import os
 import shutil
 import signal
@@ -231,6 +232,15 @@ class Cluster:
         assert answer.process.returncode == 0, answer.describe()
         return answer.output
 
+    def wait_for_owner(self, path: str, *, but: str) -> None:
+        """Wait until B knows of another node than ``but`` that it publishes a path."""
+        deadline = time.monotonic() + PATIENCE
+        owners = {but}
+        while owners in ({but}, set()):
+            assert time.monotonic() < deadline, f"nobody publishes {path}"
+            items = json.loads(self.ask("b", "GET", "/nodes/paths"))["items"]
+            owners = {item["node"] for item in items if item["name"] == path}
+
 
 def report(what: str, seconds: float) -> None:
     print(f"{what}: {seconds:.1f} s")
@@ -298,6 +308,7 @@ def test_what_readers_see_when_something_fails(machines: Machines, tmp_path: Pat
         report("A is killed: B knows", time.monotonic() - start)
 
         # C is drained: its publisher and readers stay, others are refused, and its source moves.
+        cluster.wait_for_owner("camera", but="a")
         of_camera = cluster.read("b", "rtsp://127.0.0.1:8554/camera")
         of_camera.wait(PICTURES_PER_SECOND, "pictures of the camera")
         start = time.monotonic()

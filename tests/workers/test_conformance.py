@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+import time
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -34,6 +35,13 @@ def unchanging(document: dict[str, Any]) -> dict[str, Any]:
     return document
 
 
+def wait_for_stream(client: RtspClient, url: str) -> None:
+    """Wait until the worker of a client knows of a stream: another one may have it since a millisecond."""
+    deadline = time.monotonic() + PATIENCE
+    while client.request("DESCRIBE", url, {"Accept": "application/sdp"}).status != 200:
+        assert time.monotonic() < deadline, f"{url} is not published"
+
+
 def connect(ports: dict[int, int]) -> list[RtspClient]:
     """Publish at one worker, read at both."""
     clients = [RtspClient(ports[worker], timeout=PATIENCE) for worker in (1, 1, 2)]
@@ -42,6 +50,7 @@ def connect(ports: dict[int, int]) -> list[RtspClient]:
     for packet in key_frame(0, 0):
         publisher.send_frame(0, packet)
     for reader, worker in zip(readers, (1, 2), strict=True):
+        wait_for_stream(reader, f"rtsp://127.0.0.1:{ports[worker]}/live")
         play(reader, f"rtsp://127.0.0.1:{ports[worker]}/live")
     return clients
 
