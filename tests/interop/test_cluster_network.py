@@ -232,13 +232,13 @@ class Cluster:
         assert answer.process.returncode == 0, answer.describe()
         return answer.output
 
-    def wait_for_owner(self, path: str, *, but: str) -> None:
-        """Wait until B knows of another node than ``but`` that it publishes a path."""
+    def wait_for_owner(self, place: str, path: str, *, but: str = "") -> None:
+        """Wait until a node knows of another one than ``but`` that it publishes a path."""
         deadline = time.monotonic() + PATIENCE
         owners = {but}
         while owners in ({but}, set()):
             assert time.monotonic() < deadline, f"nobody publishes {path}"
-            items = json.loads(self.ask("b", "GET", "/nodes/paths"))["items"]
+            items = json.loads(self.ask(place, "GET", "/nodes/paths"))["items"]
             owners = {item["node"] for item in items if item["name"] == path}
 
 
@@ -262,6 +262,8 @@ def test_what_readers_see_when_something_fails(machines: Machines, tmp_path: Pat
         # Published at A over RTMP, read at B over RTSP and at C over HLS.
         first = cluster.publish("a", "rtmp://127.0.0.1/cam", "flv")
         cluster.wait_for("a", "is publishing to path 'cam'")
+        for place in ("b", "c"):
+            cluster.wait_for_owner(place, "cam")
         at_b = cluster.read("b", "rtsp://127.0.0.1:8554/cam")
         at_c = cluster.read("c", "http://127.0.0.1:8888/cam/index.m3u8")
         at_b.wait(PICTURES_PER_SECOND, "pictures at B")
@@ -308,7 +310,7 @@ def test_what_readers_see_when_something_fails(machines: Machines, tmp_path: Pat
         report("A is killed: B knows", time.monotonic() - start)
 
         # C is drained: its publisher and readers stay, others are refused, and its source moves.
-        cluster.wait_for_owner("camera", but="a")
+        cluster.wait_for_owner("b", "camera", but="a")
         of_camera = cluster.read("b", "rtsp://127.0.0.1:8554/camera")
         of_camera.wait(PICTURES_PER_SECOND, "pictures of the camera")
         start = time.monotonic()
