@@ -50,6 +50,35 @@ class CallerOptions:
     flow_window: int = WINDOW
 
 
+def build_request(options: CallerOptions, key_message: bytes) -> tuple[ExtensionFlag, list[tuple[int, bytes]]]:
+    """Return the extensions with which the initiator requests a connection, and the flags that announce them."""
+    capabilities = Capabilities(OWN_CAPABILITIES, round(options.receive_delay * 1000), round(options.send_delay * 1000))
+    extensions = [(ExtensionType.CAPABILITIES_REQUEST.value, capabilities.build())]
+    flags = ExtensionFlag.CAPABILITIES
+    if key_message:
+        extensions.append((ExtensionType.KEY_REQUEST.value, key_message))
+        flags |= ExtensionFlag.KEY_MATERIAL
+    if options.stream_id:
+        extensions.append((ExtensionType.STREAM_ID.value, build_text(options.stream_id.encode())))
+        flags |= ExtensionFlag.CONFIGURATION
+    return flags, extensions
+
+
+def read_response(
+    handshake: Handshake, content: bytes, keys: ConnectionKeys | None, key_message: bytes
+) -> Capabilities:
+    """Return the capabilities in ``content``, the extension of a handshake that answers the initiator's request.
+
+    Raises RejectedError if the peer has not confirmed the keys, or cannot decrypt in their mode.
+    """
+    capabilities = parse_capabilities(content)
+    if keys is not None:
+        check_mode(keys.mode, capabilities)
+        if handshake.extension(ExtensionType.KEY_RESPONSE) != key_message:
+            raise refusal(Rejection.BAD_SECRET)
+    return capabilities
+
+
 class _Phase(Enum):
     INDUCTION = auto()
     CONCLUSION = auto()
@@ -127,23 +156,12 @@ class Caller:
         )
 
     def _conclusion(self) -> Handshake:
-        options = self._options
-        capabilities = Capabilities(
-            OWN_CAPABILITIES, round(options.receive_delay * 1000), round(options.send_delay * 1000)
-        )
-        extensions = [(ExtensionType.CAPABILITIES_REQUEST.value, capabilities.build())]
-        flags = ExtensionFlag.CAPABILITIES
-        if self._key_message:
-            extensions.append((ExtensionType.KEY_REQUEST.value, self._key_message))
-            flags |= ExtensionFlag.KEY_MATERIAL
-        if options.stream_id:
-            extensions.append((ExtensionType.STREAM_ID.value, build_text(options.stream_id.encode())))
-            flags |= ExtensionFlag.CONFIGURATION
+        flags, extensions = build_request(self._options, self._key_message)
         return Handshake(
             encryption=self._key_size // KEY_FIELD_UNIT,
             extension_field=flags,
             initial_sequence=self._initial_sequence,
-            flow_window=options.flow_window,
+            flow_window=self._options.flow_window,
             kind=HandshakeType.CONCLUSION,
             socket_id=self._own_id,
             cookie=self._cookie,
@@ -161,11 +179,7 @@ class Caller:
         content = handshake.extension(ExtensionType.CAPABILITIES_RESPONSE)
         if handshake.version != VERSION or content is None:
             raise RejectedError(Rejection.ROGUE, "the server's handshake has no capabilities")
-        capabilities = parse_capabilities(content)
-        if self._keys is not None:
-            check_mode(self._keys.mode, capabilities)
-        if self._keys is not None and handshake.extension(ExtensionType.KEY_RESPONSE) != self._key_message:
-            raise refusal(Rejection.BAD_SECRET)
+        capabilities = read_response(handshake, content, self._keys, self._key_message)
         self._phase = _Phase.DONE
         options = self._options
         return Connection(

@@ -12,7 +12,7 @@ from enum import Enum, auto
 from typing import Final, NamedTuple
 
 from polycast.errors import RemoteProtocolError
-from polycast.wire.srt.caller import REPEAT_SECONDS, CallerOptions
+from polycast.wire.srt.caller import REPEAT_SECONDS, CallerOptions, build_request, read_response
 from polycast.wire.srt.connection import Connection, Parameters
 from polycast.wire.srt.handshake import (
     KEY_FIELD_UNIT,
@@ -24,13 +24,11 @@ from polycast.wire.srt.handshake import (
     ExtensionType,
     Handshake,
     HandshakeType,
-    build_text,
-    parse_capabilities,
     parse_handshake,
 )
 from polycast.wire.srt.key_material import KeyMaterial
 from polycast.wire.srt.keys import ConnectionKeys
-from polycast.wire.srt.negotiation import capabilities_of, check, check_mode, key_material_of, window_of
+from polycast.wire.srt.negotiation import capabilities_of, check, key_material_of, window_of
 from polycast.wire.srt.packet import HEADER, HEADER_SIZE, SEQUENCE_MASK, ControlType, build_control
 from polycast.wire.srt.rejection import FIRST_REJECTION, RejectedError, Rejection, refusal
 
@@ -162,7 +160,7 @@ class Rendezvous:
         if self._state is _State.WAVING:
             return self._packet(HandshakeType.WAVE_A_HAND, now)
         if not self._is_responder:
-            return self._packet(HandshakeType.CONCLUSION, now, *self._request())
+            return self._packet(HandshakeType.CONCLUSION, now, *build_request(self._options, self._secrets.message))
         if self._accepted is not None:
             return self._packet(HandshakeType.CONCLUSION, now, *self._response(self._accepted))
         return self._packet(HandshakeType.CONCLUSION, now)
@@ -223,12 +221,7 @@ class Rendezvous:
             return
         content = handshake.extension(ExtensionType.CAPABILITIES_RESPONSE)
         assert content is not None
-        capabilities = parse_capabilities(content)
-        if self._secrets.keys is not None:
-            check_mode(self._secrets.keys.mode, capabilities)
-            if handshake.extension(ExtensionType.KEY_RESPONSE) != self._secrets.message:
-                raise refusal(Rejection.BAD_SECRET)
-        peer.capabilities = capabilities
+        peer.capabilities = read_response(handshake, content, self._secrets.keys, self._secrets.message)
 
     def _on_input(self, found: _Input, now: float) -> Connection | RendezvousRequest | bytes | None:
         role = self._peer.role
@@ -285,20 +278,6 @@ class Rendezvous:
         )
 
     # Packets
-
-    def _request(self) -> tuple[ExtensionFlag, list[tuple[int, bytes]]]:
-        options, flags = self._options, ExtensionFlag.CAPABILITIES
-        capabilities = Capabilities(
-            OWN_CAPABILITIES, round(options.receive_delay * 1000), round(options.send_delay * 1000)
-        )
-        extensions = [(ExtensionType.CAPABILITIES_REQUEST.value, capabilities.build())]
-        if self._secrets.message:
-            extensions.append((ExtensionType.KEY_REQUEST.value, self._secrets.message))
-            flags |= ExtensionFlag.KEY_MATERIAL
-        if options.stream_id:
-            extensions.append((ExtensionType.STREAM_ID.value, build_text(options.stream_id.encode())))
-            flags |= ExtensionFlag.CONFIGURATION
-        return flags, extensions
 
     def _response(self, connection: Connection) -> tuple[ExtensionFlag, list[tuple[int, bytes]]]:
         parameters, peer, flags = connection.parameters, self._peer, ExtensionFlag.CAPABILITIES
