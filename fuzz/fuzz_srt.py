@@ -6,12 +6,13 @@ import struct
 
 from polycast.errors import RemoteProtocolError
 from polycast.wire.srt.caller import Caller, CallerOptions
+from polycast.wire.srt.conclusion import Terms
 from polycast.wire.srt.connection import Connection, State
 from polycast.wire.srt.datagrams import split
 from polycast.wire.srt.handshake import Handshake, HandshakeType, parse_handshake
 from polycast.wire.srt.key_material import parse_key_material
 from polycast.wire.srt.keys import ConnectionKeys
-from polycast.wire.srt.listener import ConnectionRequest, Listener, Terms
+from polycast.wire.srt.listener import ConnectionRequest, Listener
 from polycast.wire.srt.pacing import UNLIMITED
 from polycast.wire.srt.packet import ControlType, build_control
 from polycast.wire.srt.receiver import WINDOW

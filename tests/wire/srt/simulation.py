@@ -8,10 +8,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from polycast.wire.srt.caller import Caller, CallerOptions
+from polycast.wire.srt.conclusion import Terms
 from polycast.wire.srt.connection import Connection
 from polycast.wire.srt.datagrams import split
 from polycast.wire.srt.keys import ConnectionKeys
-from polycast.wire.srt.listener import ConnectionRequest, Listener, Terms
+from polycast.wire.srt.listener import ConnectionRequest, Listener
 from polycast.wire.srt.pacing import UNLIMITED
 
 CALLER_ID = 0x1234
@@ -70,7 +71,7 @@ class Simulation:
         caller_keys, self._listener_keys, message, size = keys or (None, None, b"", 0)
         self.calling = Caller(options, CALLER_ID, initial_sequence, self._caller_time(), caller_keys, message, size)
         self._listening = Listener(b"0123456789abcdef")
-        self._terms = Terms(delay=delay, bandwidth=bandwidth, idle_seconds=5.0)
+        self._terms = Terms(receive_delay=delay, send_delay=delay, bandwidth=bandwidth, idle_seconds=5.0)
         self._decide = decide
         self._answer: tuple[ConnectionRequest, Connection] | None = None
         self._in_flight: list[tuple[float, int, bool, bytes]] = []

@@ -12,6 +12,7 @@ from tests.wire.srt.simulation import Network, Simulation
 
 from polycast.errors import RemoteProtocolError
 from polycast.wire.srt.caller import Caller, CallerOptions
+from polycast.wire.srt.conclusion import Terms
 from polycast.wire.srt.connection import Connection
 from polycast.wire.srt.encryption import SessionKeys
 from polycast.wire.srt.handshake import (
@@ -26,7 +27,7 @@ from polycast.wire.srt.handshake import (
 )
 from polycast.wire.srt.key_material import PayloadMode, parse_key_material
 from polycast.wire.srt.keys import ConnectionKeys
-from polycast.wire.srt.listener import ConnectionRequest, Listener, Terms
+from polycast.wire.srt.listener import ConnectionRequest, Listener
 from polycast.wire.srt.pacing import UNLIMITED
 from polycast.wire.srt.packet import HEADER, ControlType, build_control
 from polycast.wire.srt.rejection import RejectedError, Rejection

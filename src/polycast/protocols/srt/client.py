@@ -22,7 +22,7 @@ from polycast.wire.srt.caller import Caller, CallerOptions
 from polycast.wire.srt.connection import Connection as Engine
 from polycast.wire.srt.key_material import KeyMaterial, PayloadMode
 from polycast.wire.srt.keys import ConnectionKeys
-from polycast.wire.srt.listener import ConnectionRequest, Listener, Terms
+from polycast.wire.srt.listener import ConnectionRequest, Listener
 from polycast.wire.srt.packet import HANDSHAKE_PACKET, HEADER, HEADER_SIZE
 from polycast.wire.srt.rejection import RejectedError, Rejection
 from polycast.wire.srt.rendezvous import Rendezvous, RendezvousRequest
@@ -312,12 +312,7 @@ class _Listening:
         if self._accepted is not None:
             return
         now = client.now()
-        terms = Terms(
-            delay=max(settings.receive_delay, settings.send_delay),
-            bandwidth=settings.bandwidth,
-            idle_seconds=settings.idle_seconds,
-        )
-        engine = request.accept(secrets.randbits(30) | 1, terms, keys, now)
+        engine = request.accept(secrets.randbits(30) | 1, _options_of(settings), keys, now)
         self._accepted = address, request, engine
         client.send(request.answer(engine, now), address)
         client.accept(engine, address)

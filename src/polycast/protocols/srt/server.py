@@ -28,10 +28,10 @@ from polycast.protocols.srt.item import SrtConnectionItem
 from polycast.protocols.srt.link import Link, Timers
 from polycast.protocols.srt.reader import SharedDatagrams
 from polycast.security.addresses import parse_address
+from polycast.wire.srt.conclusion import Terms
 from polycast.wire.srt.connection import Connection as Engine
 from polycast.wire.srt.keys import ConnectionKeys
-from polycast.wire.srt.listener import ConnectionRequest, Listener, Terms
-from polycast.wire.srt.pacing import UNLIMITED
+from polycast.wire.srt.listener import ConnectionRequest, Listener
 from polycast.wire.srt.packet import HEADER, HEADER_SIZE, largest_payload
 from polycast.wire.srt.rejection import Rejection
 from polycast.wire.srt.stream_id import parse_stream_id
@@ -40,9 +40,6 @@ RECEIVE_BUFFER: Final = 4 * 1024 * 1024
 """Bytes of the socket's buffer, as far as the kernel allows: 100 publishers of 4 Mbit/s for 80 ms."""
 
 HOUSEKEEPING_SECONDS: Final = 1.0
-
-DELAY: Final = 0.12
-"""Seconds that packets are delayed at least; a client that wishes more gets it."""
 
 _STOP_SECONDS: Final = 1.0
 """Seconds for readers to get the last packets when the server stops."""
@@ -207,7 +204,7 @@ class SrtServer(Host):
         if self._socket is None:
             raise OSError("the server is stopping")
         now = self.now()
-        terms = Terms(delay=DELAY, bandwidth=UNLIMITED, idle_seconds=float(self.configuration.read_timeout))
+        terms = Terms(idle_seconds=float(self.configuration.read_timeout))
         engine: Engine = client.request.accept(self._clients.new_id(), terms, keys, now)
         link = Link(engine, self._socket, client.address, self._timers, client.on_received, client.on_closed)
         self._clients.accept(client, link)

@@ -8,26 +8,20 @@ from enum import Enum, auto
 from typing import Final
 
 from polycast.errors import RemoteProtocolError
-from polycast.wire.srt.connection import DEFAULT_IDLE_SECONDS, Connection, Parameters
+from polycast.wire.srt.conclusion import PeerConclusion, Terms, agree, build_request, read_response
+from polycast.wire.srt.connection import Connection
 from polycast.wire.srt.handshake import (
     DATAGRAM_MODE,
     INDUCTION_VERSION,
     KEY_FIELD_UNIT,
     MAGIC,
-    OWN_CAPABILITIES,
     VERSION,
-    Capabilities,
-    ExtensionFlag,
     ExtensionType,
     Handshake,
     HandshakeType,
-    build_text,
-    parse_capabilities,
     parse_handshake,
 )
 from polycast.wire.srt.keys import ConnectionKeys
-from polycast.wire.srt.negotiation import check_mode, window_of
-from polycast.wire.srt.pacing import UNLIMITED
 from polycast.wire.srt.packet import HEADER, SEQUENCE_MASK, ControlType, build_control
 from polycast.wire.srt.receiver import WINDOW
 from polycast.wire.srt.rejection import FIRST_REJECTION, RejectedError, Rejection, refusal
@@ -37,46 +31,11 @@ REPEAT_SECONDS: Final = 0.25
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CallerOptions:
+class CallerOptions(Terms):
     """What a caller wants."""
 
     stream_id: str = ""
-    receive_delay: float = 0.12
-    send_delay: float = 0.12
-    """Seconds from the arrival of a packet to its delivery, here and at the peer; the larger wish counts."""
-    bandwidth: float = UNLIMITED
-    """Bytes per second that are sent at most; see `Pace`."""
-    idle_seconds: float = DEFAULT_IDLE_SECONDS
     flow_window: int = WINDOW
-
-
-def build_request(options: CallerOptions, key_message: bytes) -> tuple[ExtensionFlag, list[tuple[int, bytes]]]:
-    """Return the extensions with which the initiator requests a connection, and the flags that announce them."""
-    capabilities = Capabilities(OWN_CAPABILITIES, round(options.receive_delay * 1000), round(options.send_delay * 1000))
-    extensions = [(ExtensionType.CAPABILITIES_REQUEST.value, capabilities.build())]
-    flags = ExtensionFlag.CAPABILITIES
-    if key_message:
-        extensions.append((ExtensionType.KEY_REQUEST.value, key_message))
-        flags |= ExtensionFlag.KEY_MATERIAL
-    if options.stream_id:
-        extensions.append((ExtensionType.STREAM_ID.value, build_text(options.stream_id.encode())))
-        flags |= ExtensionFlag.CONFIGURATION
-    return flags, extensions
-
-
-def read_response(
-    handshake: Handshake, content: bytes, keys: ConnectionKeys | None, key_message: bytes
-) -> Capabilities:
-    """Return the capabilities in ``content``, the extension of a handshake that answers the initiator's request.
-
-    Raises RejectedError if the peer has not confirmed the keys, or cannot decrypt in their mode.
-    """
-    capabilities = parse_capabilities(content)
-    if keys is not None:
-        check_mode(keys.mode, capabilities)
-        if handshake.extension(ExtensionType.KEY_RESPONSE) != key_message:
-            raise refusal(Rejection.BAD_SECRET)
-    return capabilities
 
 
 class _Phase(Enum):
@@ -129,12 +88,10 @@ class Caller:
         Raises RejectedError if the listener refuses, or answers in a way that is not supported.
         """
         try:
-            first, _, timestamp, destination = HEADER.unpack_from(packet)
             handshake = parse_handshake(packet)
-        except (RemoteProtocolError, ValueError):
+        except RemoteProtocolError:
             return None
-        except Exception:  # struct.error: shorter than a header
-            return None
+        first, _, timestamp, destination = HEADER.unpack_from(packet)
         if first != 0x80000000 or destination != self._own_id:
             return None
         if handshake.kind >= FIRST_REJECTION:
@@ -156,7 +113,7 @@ class Caller:
         )
 
     def _conclusion(self) -> Handshake:
-        flags, extensions = build_request(self._options, self._key_message)
+        flags, extensions = build_request(self._options, self._options.stream_id, self._key_message)
         return Handshake(
             encryption=self._key_size // KEY_FIELD_UNIT,
             extension_field=flags,
@@ -181,22 +138,13 @@ class Caller:
             raise RejectedError(Rejection.ROGUE, "the server's handshake has no capabilities")
         capabilities = read_response(handshake, content, self._keys, self._key_message)
         self._phase = _Phase.DONE
-        options = self._options
-        return Connection(
-            Parameters(
-                own_id=self._own_id,
-                peer_id=handshake.socket_id,
-                started_at=self._started_at,
-                send_sequence=self._initial_sequence,
-                receive_sequence=handshake.initial_sequence,
-                window=window_of(handshake),
-                receive_delay=max(options.receive_delay, capabilities.sender_delay / 1000),
-                send_delay=max(options.send_delay, capabilities.receiver_delay / 1000),
-                peer_arrival=now,
-                peer_timestamp=timestamp,
-                keys=self._keys,
-                bandwidth=options.bandwidth,
-                idle_seconds=options.idle_seconds,
-            ),
-            now,
+        peer = PeerConclusion(handshake=handshake, capabilities=capabilities, arrival=now, timestamp=timestamp)
+        parameters = agree(
+            self._options,
+            peer,
+            own_id=self._own_id,
+            started_at=self._started_at,
+            send_sequence=self._initial_sequence,
+            keys=self._keys,
         )
+        return Connection(parameters, now)

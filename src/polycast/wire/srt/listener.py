@@ -10,14 +10,10 @@ from dataclasses import dataclass
 from typing import Final
 
 from polycast.errors import RemoteProtocolError
-from polycast.wire.srt.connection import Connection, Parameters
+from polycast.wire.srt.conclusion import PeerConclusion, Terms, agree, build_response
+from polycast.wire.srt.connection import Connection
 from polycast.wire.srt.handshake import (
     MAGIC,
-    OWN_CAPABILITIES,
-    Capabilities,
-    Capability,
-    ExtensionFlag,
-    ExtensionType,
     Handshake,
     HandshakeType,
     build_address,
@@ -25,7 +21,7 @@ from polycast.wire.srt.handshake import (
 )
 from polycast.wire.srt.key_material import KeyMaterial
 from polycast.wire.srt.keys import ConnectionKeys
-from polycast.wire.srt.negotiation import capabilities_of, check, key_material_of, stream_id_of, window_of
+from polycast.wire.srt.negotiation import capabilities_of, check, key_material_of, stream_id_of
 from polycast.wire.srt.packet import HEADER, ControlType, build_control
 from polycast.wire.srt.receiver import WINDOW
 from polycast.wire.srt.rejection import FIRST_REJECTION, RejectedError, Rejection
@@ -35,29 +31,18 @@ _COOKIE_SECONDS: Final = 60
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Terms:
-    """How a listener accepts."""
-
-    delay: float = 0.12
-    """Seconds that packets are delayed at least, in both directions."""
-    bandwidth: float
-    idle_seconds: float
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ConnectionRequest:
+class ConnectionRequest(PeerConclusion):
     """What a caller with a valid cookie asks for."""
 
     host: str
-    socket_id: int
-    """The caller's."""
     stream_id: str
     key_material: KeyMaterial | None
     """None if it does not encrypt."""
-    handshake: Handshake
-    capabilities: Capabilities
-    arrival: float
-    timestamp: int
+
+    @property
+    def socket_id(self) -> int:
+        """The caller's."""
+        return self.handshake.socket_id
 
     def reject(self, reason: Rejection) -> bytes:
         """Return the packet that refuses."""
@@ -65,45 +50,21 @@ class ConnectionRequest:
 
     def accept(self, own_id: int, terms: Terms, keys: ConnectionKeys | None, now: float) -> Connection:
         """Return the connection. The caller has to be told: see `answer`."""
-        receive_delay = max(terms.delay, self.capabilities.sender_delay / 1000)
-        send_delay = max(terms.delay, self.capabilities.receiver_delay / 1000)
-        parameters = Parameters(
-            own_id=own_id,
-            peer_id=self.socket_id,
-            started_at=now,
-            send_sequence=self.handshake.initial_sequence,
-            receive_sequence=self.handshake.initial_sequence,
-            window=window_of(self.handshake),
-            receive_delay=receive_delay,
-            send_delay=send_delay,
-            peer_arrival=self.arrival,
-            peer_timestamp=self.timestamp,
-            keys=keys,
-            bandwidth=terms.bandwidth,
-            idle_seconds=terms.idle_seconds,
+        parameters = agree(
+            terms, self, own_id=own_id, started_at=now, send_sequence=self.handshake.initial_sequence, keys=keys
         )
         return Connection(parameters, now)
 
     def answer(self, connection: Connection, now: float) -> bytes:
         """Return the packet that accepts. To be sent again if the caller repeats its request."""
-        parameters = connection.parameters
-        capabilities = Capabilities(
-            OWN_CAPABILITIES & self.capabilities.flags | Capability.TIMED_SENDER | Capability.TIMED_RECEIVER,
-            round(parameters.receive_delay * 1000),
-            round(parameters.send_delay * 1000),
-        )
-        extensions = [(ExtensionType.CAPABILITIES_RESPONSE.value, capabilities.build())]
-        flags = ExtensionFlag.CAPABILITIES
-        if self.key_material is not None:
-            extensions.append((ExtensionType.KEY_RESPONSE.value, self.key_material.build()))
-            flags |= ExtensionFlag.KEY_MATERIAL
+        flags, extensions = build_response(connection.parameters, self.capabilities, self.key_material)
         handshake = Handshake(
             encryption=self.handshake.encryption,
             extension_field=flags,
             initial_sequence=self.handshake.initial_sequence,
             flow_window=WINDOW,
             kind=HandshakeType.CONCLUSION,
-            socket_id=parameters.own_id,
+            socket_id=connection.parameters.own_id,
             address=build_address(self.host),
             extensions=tuple(extensions),
         )
@@ -140,7 +101,6 @@ class Listener:
         material = key_material_of(handshake, capabilities)
         return ConnectionRequest(
             host=host,
-            socket_id=handshake.socket_id,
             stream_id=stream_id_of(handshake),
             key_material=material,
             handshake=handshake,

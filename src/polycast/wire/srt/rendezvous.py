@@ -12,14 +12,20 @@ from enum import Enum, auto
 from typing import Final, NamedTuple
 
 from polycast.errors import RemoteProtocolError
-from polycast.wire.srt.caller import REPEAT_SECONDS, CallerOptions, build_request, read_response
-from polycast.wire.srt.connection import Connection, Parameters
+from polycast.wire.srt.caller import REPEAT_SECONDS, CallerOptions
+from polycast.wire.srt.conclusion import (
+    Extensions,
+    PeerConclusion,
+    agree,
+    build_request,
+    build_response,
+    read_response,
+)
+from polycast.wire.srt.connection import Connection
 from polycast.wire.srt.handshake import (
     KEY_FIELD_UNIT,
-    OWN_CAPABILITIES,
     VERSION,
     Capabilities,
-    Capability,
     ExtensionFlag,
     ExtensionType,
     Handshake,
@@ -28,7 +34,7 @@ from polycast.wire.srt.handshake import (
 )
 from polycast.wire.srt.key_material import KeyMaterial
 from polycast.wire.srt.keys import ConnectionKeys
-from polycast.wire.srt.negotiation import capabilities_of, check, key_material_of, window_of
+from polycast.wire.srt.negotiation import capabilities_of, check, key_material_of
 from polycast.wire.srt.packet import HEADER, HEADER_SIZE, SEQUENCE_MASK, ControlType, build_control
 from polycast.wire.srt.rejection import FIRST_REJECTION, RejectedError, Rejection, refusal
 
@@ -105,10 +111,8 @@ class _Peer:
     """This side's own role."""
     handshake: Handshake | None = None
     """Its last one."""
-    capabilities: Capabilities | None = None
-    arrival: float = 0.0
-    timestamp: int = 0
-    """Arrival time of the packet with its capabilities, and the timestamp in it."""
+    conclusion: PeerConclusion | None = None
+    """Its request or response."""
     key_material: KeyMaterial | None = None
 
 
@@ -160,7 +164,8 @@ class Rendezvous:
         if self._state is _State.WAVING:
             return self._packet(HandshakeType.WAVE_A_HAND, now)
         if not self._is_responder:
-            return self._packet(HandshakeType.CONCLUSION, now, *build_request(self._options, self._secrets.message))
+            request = build_request(self._options, self._options.stream_id, self._secrets.message)
+            return self._packet(HandshakeType.CONCLUSION, now, *request)
         if self._accepted is not None:
             return self._packet(HandshakeType.CONCLUSION, now, *self._response(self._accepted))
         return self._packet(HandshakeType.CONCLUSION, now)
@@ -192,9 +197,11 @@ class Rendezvous:
         if found is not _Input.AGREEMENT:  # which tells nothing else
             self._meet(handshake)
         asks = _Input.REQUEST if self._is_responder else _Input.RESPONSE
-        if found is asks and self._peer.capabilities is None:
-            self._examine(handshake, found)
-            self._peer.arrival, self._peer.timestamp = now, timestamp
+        if found is asks and self._peer.conclusion is None:
+            capabilities = self._examine(handshake, found)
+            self._peer.conclusion = PeerConclusion(
+                handshake=handshake, capabilities=capabilities, arrival=now, timestamp=timestamp
+            )
         return self._on_input(found, now)
 
     def _meet(self, handshake: Handshake) -> None:
@@ -211,17 +218,16 @@ class Rendezvous:
         self._peer.role = _RESPONDER if difference & _SIGN else _INITIATOR
         self._peer.handshake = handshake
 
-    def _examine(self, handshake: Handshake, found: _Input) -> None:
-        """Read the extensions of a conclusion."""
-        peer = self._peer
+    def _examine(self, handshake: Handshake, found: _Input) -> Capabilities:
+        """Read the extensions of a conclusion; return the peer's capabilities."""
         if found is _Input.REQUEST:
             check(handshake)
-            peer.capabilities = capabilities_of(handshake)
-            peer.key_material = key_material_of(handshake, peer.capabilities)
-            return
+            capabilities = capabilities_of(handshake)
+            self._peer.key_material = key_material_of(handshake, capabilities)
+            return capabilities
         content = handshake.extension(ExtensionType.CAPABILITIES_RESPONSE)
         assert content is not None
-        peer.capabilities = read_response(handshake, content, self._secrets.keys, self._secrets.message)
+        return read_response(handshake, content, self._secrets.keys, self._secrets.message)
 
     def _on_input(self, found: _Input, now: float) -> Connection | RendezvousRequest | bytes | None:
         role = self._peer.role
@@ -254,51 +260,31 @@ class Rendezvous:
         return None if self._is_responder else self._packet(HandshakeType.AGREEMENT, now)
 
     def _connection(self, keys: ConnectionKeys | None, now: float) -> Connection:
-        options, peer = self._options, self._peer
-        handshake, capabilities = peer.handshake, peer.capabilities
-        assert handshake is not None
-        assert capabilities is not None
-        return Connection(
-            Parameters(
-                own_id=self._own_id,
-                peer_id=handshake.socket_id,
-                started_at=self._started_at,
-                send_sequence=self._initial_sequence,
-                receive_sequence=handshake.initial_sequence,
-                window=window_of(handshake),
-                receive_delay=max(options.receive_delay, capabilities.sender_delay / 1000),
-                send_delay=max(options.send_delay, capabilities.receiver_delay / 1000),
-                peer_arrival=peer.arrival,
-                peer_timestamp=peer.timestamp,
-                keys=keys,
-                bandwidth=options.bandwidth,
-                idle_seconds=options.idle_seconds,
-            ),
-            now,
+        peer = self._peer.conclusion
+        assert peer is not None
+        parameters = agree(
+            self._options,
+            peer,
+            own_id=self._own_id,
+            started_at=self._started_at,
+            send_sequence=self._initial_sequence,
+            keys=keys,
         )
+        return Connection(parameters, now)
 
     # Packets
 
-    def _response(self, connection: Connection) -> tuple[ExtensionFlag, list[tuple[int, bytes]]]:
-        parameters, peer, flags = connection.parameters, self._peer, ExtensionFlag.CAPABILITIES
-        assert peer.capabilities is not None
-        capabilities = Capabilities(
-            OWN_CAPABILITIES & peer.capabilities.flags | Capability.TIMED_SENDER | Capability.TIMED_RECEIVER,
-            round(parameters.receive_delay * 1000),
-            round(parameters.send_delay * 1000),
-        )
-        extensions = [(ExtensionType.CAPABILITIES_RESPONSE.value, capabilities.build())]
-        if peer.key_material is not None:
-            extensions.append((ExtensionType.KEY_RESPONSE.value, peer.key_material.build()))
-            flags |= ExtensionFlag.KEY_MATERIAL
-        return flags, extensions
+    def _response(self, connection: Connection) -> tuple[ExtensionFlag, Extensions]:
+        peer = self._peer
+        assert peer.conclusion is not None
+        return build_response(connection.parameters, peer.conclusion.capabilities, peer.key_material)
 
     def _packet(
         self,
         kind: int,
         now: float,
         flags: int = 0,
-        extensions: list[tuple[int, bytes]] | None = None,
+        extensions: Extensions | None = None,
     ) -> bytes:
         handshake = self._peer.handshake
         body = Handshake(
