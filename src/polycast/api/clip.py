@@ -11,9 +11,9 @@ from concurrent.futures import Future
 from contextlib import suppress
 from functools import partial
 from pathlib import Path as FilePath
-from types import TracebackType
-from typing import Final, Self
+from typing import Final
 
+from polycast.api.closing import Closing
 from polycast.api.errors import StreamEnded
 from polycast.api.runtime import Runtime
 from polycast.errors import PolycastError, ProtocolError, UnsupportedCodec
@@ -240,7 +240,7 @@ class ClipRecorder(FrameReader):
             segmenter.close()
 
 
-class Clip:
+class Clip(Closing):
     """A file that is written from a stream, made by `Reader.record`: ``with reader.record("clip.mp4") as clip``.
 
     It is complete once `wait` or `close` has returned; until then, it can be played up to its last second.
@@ -281,20 +281,7 @@ class Clip:
         self._stop()
         return self.wait()
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    async def _close_async(self) -> None:
         self._stop()
         await self.wait_async()
 

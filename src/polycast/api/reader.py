@@ -13,10 +13,10 @@ import weakref
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
-from types import TracebackType
-from typing import Any, Generic, Protocol, Self, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 from polycast.api.clip import Clip
+from polycast.api.closing import Closing
 from polycast.api.errors import ReadTimeout, StreamEnded
 from polycast.api.frames import AudioFrame, CodedFrame, VideoFrame
 from polycast.api.inbox import Arrival, End, Entry, Event, Inbox
@@ -72,7 +72,7 @@ class _Progress:
     """Frames skipped before the next picture."""
 
 
-class Reader(Generic[FrameType]):
+class Reader(Closing, Generic[FrameType]):
     """The frames of a stream: iterate over it with ``for`` or ``async for``, or call `read`.
 
     Made by `Server.read` and `polycast.read`. It starts immediately and ends when the server stops, when `close` is
@@ -241,20 +241,7 @@ class Reader(Generic[FrameType]):
             raise StopAsyncIteration
         return frame
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    async def _close_async(self) -> None:
         self.close()
 
     def __repr__(self) -> str:

@@ -8,9 +8,9 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime
-from types import TracebackType
-from typing import Any, Final, Generic, Self, TypeVar
+from typing import Any, Final, Generic, TypeVar
 
+from polycast.api.closing import Closing
 from polycast.api.decoding import to_floats
 from polycast.api.errors import ConnectionFailed
 from polycast.api.frames import AudioFrame, PictureConverter, VideoFrame
@@ -55,7 +55,7 @@ class Source:
     """Whether pictures that only decoders need come first, all at one time (``/get`` of a playback server)."""
 
 
-class RecordedFrames(Generic[FrameType]):
+class RecordedFrames(Closing, Generic[FrameType]):
     """The decoded frames of a recording or a file, one after the other, as fast as they are wanted.
 
     Iterate over it with ``for``, or with ``async for``, which decodes in a worker thread. Use it with ``with``, or call
@@ -91,22 +91,6 @@ class RecordedFrames(Generic[FrameType]):
             close = getattr(frames, "close", None)
             if close is not None:
                 close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await asyncio.to_thread(self.close)
 
     def __repr__(self) -> str:
         return f"<RecordedFrames of {self._wanted}>"

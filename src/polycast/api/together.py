@@ -9,9 +9,9 @@ import time
 from collections import deque
 from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass, field
-from types import TracebackType
-from typing import Final, Literal, Self
+from typing import Final, Literal
 
+from polycast.api.closing import Closing
 from polycast.api.errors import ReadTimeout
 from polycast.api.frames import VideoFrame
 from polycast.api.reader import Reader
@@ -34,7 +34,7 @@ class _Camera:
     error: Exception | None = None
 
 
-class Together:
+class Together(Closing):
     """Pictures of several cameras, taken at the same time: iterate over it with ``for`` or ``async for``.
 
     Each item is a list with a `VideoFrame` for each reader, in their order, or None for a camera that has no picture of
@@ -118,22 +118,6 @@ class Together:
     async def __aiter__(self) -> AsyncIterator[list[VideoFrame | None]]:
         while (pictures := await self.read_async()) is not None:
             yield pictures
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await asyncio.to_thread(self.close)
 
     def __repr__(self) -> str:
         return f"<Together {', '.join(repr(camera.reader) for camera in self._cameras)}>"

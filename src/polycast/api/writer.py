@@ -8,10 +8,10 @@ import threading
 import time as clock
 import weakref
 from collections.abc import Iterable, Sequence
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Protocol, Self
+from typing import TYPE_CHECKING, Any, Protocol
 
 from polycast.api.audio_encoder import AudioEncoder
+from polycast.api.closing import Closing
 from polycast.api.frames import CodedFrame
 from polycast.api.publication import KEY_REQUEST_SECONDS
 from polycast.api.video_encoder import CLOCK_RATE, VideoEncoder, VideoSettings
@@ -46,7 +46,7 @@ class Publishing(Protocol):
     def end(self, error: PolycastError | None = None) -> None: ...
 
 
-class _Base:
+class _Base(Closing):
     def __init__(self, publishing: Publishing, tracks: Sequence[Track]) -> None:
         self._publishing = publishing
         self.tracks = tuple(tracks)
@@ -69,20 +69,7 @@ class _Base:
         names = ", ".join(track.codec_name for track in self.tracks)
         return f"<{type(self).__name__} {'closed' if self.closed or self._closed.is_set() else names}>"
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    async def _close_async(self) -> None:
         self.close()
 
 
