@@ -129,7 +129,7 @@ def _members(thing: type) -> Iterator[str]:
             documents |= _attribute_documents(base)
     for name, document in documents.items():
         yield f"- **`{name}`**: {_join(document)}" if document else f"- **`{name}`**"
-    for owner in reversed(thing.__mro__):
+    for position, owner in reversed(list(enumerate(thing.__mro__))):
         if not owner.__module__.startswith("polycast") or owner in (Exception, object):
             continue
         if owner is not thing and issubclass(thing, polycast.Codec):
@@ -137,6 +137,8 @@ def _members(thing: type) -> Iterator[str]:
         for name, member in vars(owner).items():
             if name.startswith("_") or name in documents:
                 continue
+            if any(name in vars(heir) for heir in thing.__mro__[:position]):
+                continue  # described there
             member = getattr(thing, name)
             text = _join(inspect.getdoc(member) or "")
             if isinstance(member, property):

@@ -278,6 +278,23 @@ class MarkedFrameDepacketizer(BaseDepacketizer):
         raise NotImplementedError
 
 
+class MarkedPictureDepacketizer(MarkedFrameDepacketizer):
+    """Pictures of one unit each, in their order of decoding; there are none before the first key frame."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._started = False
+
+    def finish(self, data: bytes, pts: int) -> Frame | None:
+        key = self.is_key(data)
+        self._started = self._started or key
+        return Frame((data,), pts, pts, key=key) if self._started else None
+
+    def is_key(self, data: bytes) -> bool:
+        """Return whether the picture is a key frame."""
+        raise NotImplementedError
+
+
 class BasePacketizer:
     """Numbering and header writing. Subclasses write `payloads`."""
 

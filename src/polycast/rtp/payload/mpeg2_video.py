@@ -9,7 +9,7 @@ from polycast.media.codec import MPEG2Video
 from polycast.media.frame import Frame
 from polycast.media.packet import RtpPacket
 from polycast.media.track import Track
-from polycast.rtp.payload.base import KEY, BasePacketizer, MarkedFrameDepacketizer, Peek, split_evenly
+from polycast.rtp.payload.base import KEY, BasePacketizer, MarkedPictureDepacketizer, Peek, split_evenly
 from polycast.rtp.payload.rtp_payload import Part, RtpPayload
 
 _HEADER_SIZE = 4
@@ -51,12 +51,8 @@ def picture_header(frame: bytes) -> tuple[int, int, int]:
     return position, fields >> 6, fields >> 3 & 7
 
 
-class MPEG2VideoDepacketizer(MarkedFrameDepacketizer):
+class MPEG2VideoDepacketizer(MarkedPictureDepacketizer):
     """See `Depacketizer`. Streams with B pictures get decoding times as if they had none."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._started = False
 
     def fragment(self, packet: RtpPacket, first: bool) -> tuple[bytes, bool]:
         data, start = packet.data, packet.payload + _HEADER_SIZE
@@ -68,10 +64,8 @@ class MPEG2VideoDepacketizer(MarkedFrameDepacketizer):
         begins = part.startswith(_START_CODE) and len(part) > 3
         return part, begins and part[3] in (_PICTURE, _SEQUENCE_HEADER, _GROUP_OF_PICTURES)
 
-    def finish(self, data: bytes, pts: int) -> Frame | None:
-        key = picture_header(data)[2] == _INTRA
-        self._started = self._started or key
-        return Frame((data,), pts, pts, key=key) if self._started else None
+    def is_key(self, data: bytes) -> bool:
+        return picture_header(data)[2] == _INTRA
 
 
 class MPEG2VideoPacketizer(BasePacketizer):

@@ -9,7 +9,7 @@ from polycast.media.codec import MPEG4Video
 from polycast.media.frame import Frame
 from polycast.media.packet import RtpPacket
 from polycast.media.track import Track
-from polycast.rtp.payload.base import KEY, PARAMETERS, BasePacketizer, MarkedFrameDepacketizer, Peek, split_evenly
+from polycast.rtp.payload.base import KEY, PARAMETERS, BasePacketizer, MarkedPictureDepacketizer, Peek, split_evenly
 from polycast.rtp.payload.format_parameters import decode_hexadecimal, decode_integer
 from polycast.rtp.payload.rtp_payload import Part, RtpPayload, SdpMedia
 
@@ -38,21 +38,15 @@ def peek(data: bytes, payload: int, end: int) -> int:
     return KEY | PARAMETERS if _is_configuration(code) else 0
 
 
-class MPEG4VideoDepacketizer(MarkedFrameDepacketizer):
+class MPEG4VideoDepacketizer(MarkedPictureDepacketizer):
     """See `Depacketizer`. Streams with B pictures get decoding times as if they had none."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._started = False
 
     def fragment(self, packet: RtpPacket, first: bool) -> tuple[bytes, bool]:
         part = packet.payload_bytes()
         return part, part.startswith(_START_CODE)
 
-    def finish(self, data: bytes, pts: int) -> Frame | None:
-        key = mpeg4_video.is_key(data)
-        self._started = self._started or key
-        return Frame((data,), pts, pts, key=key) if self._started else None
+    def is_key(self, data: bytes) -> bool:
+        return mpeg4_video.is_key(data)
 
 
 class MPEG4VideoPacketizer(BasePacketizer):

@@ -13,7 +13,7 @@ from polycast.media.track import Track
 from polycast.rtp.payload.base import (
     KEY,
     BasePacketizer,
-    MarkedFrameDepacketizer,
+    MarkedPictureDepacketizer,
     PayloadPattern,
     Peek,
     split_evenly,
@@ -62,22 +62,16 @@ def peek(data: bytes, payload: int, end: int) -> int:
     return 0 if data[header] & 1 else KEY
 
 
-class VP8Depacketizer(MarkedFrameDepacketizer):
+class VP8Depacketizer(MarkedPictureDepacketizer):
     """See `Depacketizer`."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._started = False
 
     def fragment(self, packet: RtpPacket, first: bool) -> tuple[bytes, bool]:
         data, payload = packet.data, packet.payload
         size = descriptor_size(data, payload, packet.end)
         return data[payload + size : packet.end], data[payload] & 0x17 == _START_OF_PARTITION
 
-    def finish(self, data: bytes, pts: int) -> Frame | None:
-        key = vp8.is_key(data)
-        self._started = self._started or key
-        return Frame((data,), pts, pts, key=key) if self._started else None
+    def is_key(self, data: bytes) -> bool:
+        return vp8.is_key(data)
 
 
 class VP8Packetizer(BasePacketizer):

@@ -14,7 +14,7 @@ from polycast.rtp.payload.base import (
     KEY,
     PARAMETERS,
     BasePacketizer,
-    MarkedFrameDepacketizer,
+    MarkedPictureDepacketizer,
     PayloadPattern,
     Peek,
     split_evenly,
@@ -101,22 +101,16 @@ def peek(data: bytes, payload: int, end: int) -> int:
     return 0 if header & flags else KEY | PARAMETERS
 
 
-class VP9Depacketizer(MarkedFrameDepacketizer):
+class VP9Depacketizer(MarkedPictureDepacketizer):
     """See `Depacketizer`. One frame is all layer frames of one picture."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._started = False
 
     def fragment(self, packet: RtpPacket, first: bool) -> tuple[bytes, bool]:
         data, payload = packet.data, packet.payload
         size = descriptor_size(data, payload, packet.end)
         return data[payload + size : packet.end], data[payload] & _BEGIN != 0
 
-    def finish(self, data: bytes, pts: int) -> Frame | None:
-        key = vp9.is_key(data)
-        self._started = self._started or key
-        return Frame((data,), pts, pts, key=key) if self._started else None
+    def is_key(self, data: bytes) -> bool:
+        return vp9.is_key(data)
 
 
 class VP9Packetizer(BasePacketizer):
