@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -67,7 +66,7 @@ def run_hls_server(folder: Path, variant: str, settings: str = "", paths: str = 
         f"{encryption if variant == 'lowLatency' else ''}{settings}paths:\n{paths}"
     )
     environment = {"PYTHONPATH": str(tools.ROOT / "src"), "PYTHONUNBUFFERED": "1"}
-    command = [sys.executable, "-m", "polycast", configuration]
+    command = [*tools.POLYCAST, configuration]
     with tools.start("server", command, folder, environment=environment) as program:
         server = HlsServer(program, variant, port, rtsp_port, rtmp_port, folder)
         program.wait_until(lambda: server.log.count("listener opened on") >= 3, "open listeners")

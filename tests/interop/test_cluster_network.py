@@ -195,7 +195,7 @@ class Cluster:
         folder = self.folder / name
         folder.mkdir()
         (folder / "server.yml").write_text(settings)
-        command = [sys.executable, "-m", "polycast", "server.yml"]
+        command = [*tools.POLYCAST, "server.yml"]
         program = self.run(name, command, folder, place)
         server = self.servers[name] = Server(program, self.machines.networks[place], 8554, 0, folder)
         return server

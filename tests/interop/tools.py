@@ -19,8 +19,12 @@ from pathlib import Path
 
 import pytest
 from tests.support.ports import free_port as free_port
+from tests.support.preloaded import Process, start_server
 
 ROOT = Path(__file__).resolve().parent.parent.parent
+
+POLYCAST = (sys.executable, "-m", "polycast")
+"""The server's command; `start` has it started by `tests.support.preloaded`."""
 
 SYSTEM_PYTHON = "/usr/bin/python3"
 """Debian's packages with GStreamer's bindings are for the system's Python."""
@@ -139,7 +143,7 @@ class Program:
     """A running program; its standard output and error go to files."""
 
     name: str
-    process: subprocess.Popen[bytes]
+    process: subprocess.Popen[bytes] | Process
     output_file: Path
     error_file: Path
 
@@ -204,15 +208,23 @@ def start(
     global _count
     _count += 1
     output, errors = folder / f"{_count:03}-{name}.out", folder / f"{_count:03}-{name}.err"
+    arguments = [str(each) for each in command]
+    env = {**os.environ, **(environment or {})}
+    process: subprocess.Popen[bytes] | Process
     with output.open("wb") as output_file, errors.open("wb") as error_file:
-        process = subprocess.Popen(
-            [*net.prefix, *map(str, command)],
-            stdin=subprocess.DEVNULL,
-            stdout=output_file,
-            stderr=error_file,
-            cwd=folder,
-            env={**os.environ, **(environment or {})},
-        )
+        if tuple(arguments[:3]) == POLYCAST:
+            process = start_server(
+                arguments[3:], stdout=output_file, stderr=error_file, cwd=folder, env=env, namespace=net.namespace
+            )
+        else:
+            process = subprocess.Popen(
+                [*net.prefix, *arguments],
+                stdin=subprocess.DEVNULL,
+                stdout=output_file,
+                stderr=error_file,
+                cwd=folder,
+                env=env,
+            )
     program = Program(name, process, output, errors)
     try:
         yield program
@@ -337,7 +349,7 @@ def run_server(
     settings: str = "paths:\n  all:\n",
     *,
     net: Network = Network(),
-    command: Sequence[str | Path] = (sys.executable, "-m", "polycast"),
+    command: Sequence[str | Path] = POLYCAST,
     rtmp: bool = False,
     hls: str = "",
     dialect: str = DIALECTS[0],
