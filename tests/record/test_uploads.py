@@ -19,10 +19,6 @@ from tests.support.waiting import until
 from polycast.log import Log
 from polycast.record import uploads
 
-pytest.importorskip("obstore")
-boto3 = pytest.importorskip("boto3")
-moto = pytest.importorskip("moto.server")
-
 
 class Storage:
     """The server."""
@@ -37,6 +33,7 @@ class Storage:
 
     def read(self, name: str) -> bytes:
         """Return an object, as AWS's own client gets it."""
+        boto3 = pytest.importorskip("boto3")
         client = boto3.client("s3", endpoint_url=self.endpoint, region_name="us-east-1")
         body: bytes = client.get_object(Bucket="films", Key=name)["Body"].read()
         return body
@@ -51,6 +48,8 @@ class Storage:
 
 @pytest.fixture
 def storage(monkeypatch: pytest.MonkeyPatch) -> Iterator[Storage]:
+    pytest.importorskip("obstore")
+    moto = pytest.importorskip("moto.server")
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
