@@ -54,10 +54,8 @@ def measure(count: int, directory: str) -> None:
         time.sleep(SETTLE_SECONDS)
         memory = resident_bytes(server.pid) - memory
         seconds = sorted(each for _, each in connected)
-        print(f"{count} viewers connected in {took:.1f} s")
-        print(
-            f"  of one: median {statistics.median(seconds) * 1e3:.1f} ms, p99 {seconds[count * 99 // 100] * 1e3:.1f} ms"
-        )
+        median, slow = statistics.median(seconds), seconds[count * 99 // 100]
+        print(f"{count} viewers connected in {took:.1f} s; each within {median * 1e3:.1f} ms (p99 {slow * 1e3:.1f} ms)")
         print(f"  the server: {cpu / count * 1e3:.2f} ms of CPU and {memory / count / 1e3:.1f} kB each")
         publisher.socket.close()
 

@@ -26,7 +26,7 @@ class Metric(Struct, frozen=True):
     """Whether it is a counter; else a gauge."""
 
 
-Moment = Annotated[datetime, Meta(tz=True)]
+DateTime = Annotated[datetime, Meta(tz=True)]
 """Written as RFC 3339 has it."""
 
 Count = Annotated[int, Meta(ge=0)]
@@ -46,7 +46,7 @@ SessionState = Literal["idle", "read", "publish"]
 class SessionItem(Struct, frozen=True, kw_only=True, rename="camel"):
     """One session. Its id is the key under which it is listed."""
 
-    created: Moment
+    created: DateTime
     address: Annotated[str, Meta(description="ip:port of the client.")] = msgspec.field(name="remoteAddr")
     state: SessionState
     """``idle``, ``read`` or ``publish``."""
@@ -84,7 +84,7 @@ class SessionItem(Struct, frozen=True, kw_only=True, rename="camel"):
 class ConnectionItem(Struct, frozen=True, kw_only=True, rename="camel"):
     """A connection on which sessions are controlled. Its id is the key under which it is listed."""
 
-    created: Moment
+    created: DateTime
     address: Annotated[str, Meta(description="ip:port of the client.")] = msgspec.field(name="remoteAddr")
     session: str | None
     """The id of its session; None while there is none."""
@@ -97,7 +97,7 @@ class ConnectionItem(Struct, frozen=True, kw_only=True, rename="camel"):
 class ViewerItem(Struct, frozen=True, kw_only=True, rename="camel"):
     """A client that is known by its requests, not by a connection. Its id is the key under which it is listed."""
 
-    created: Moment
+    created: DateTime
     address: Annotated[str, Meta(description="ip:port of its first request.")] = msgspec.field(name="remoteAddr")
     path: str
     query: Annotated[str, Meta(description="Query of the URL.")]
@@ -177,7 +177,7 @@ class ForwardItem(Struct, frozen=True, kw_only=True, rename="camel"):
 
     id: str
     pos: Annotated[int, Meta(ge=1, description="Its place in the list.")]
-    created: Moment
+    created: DateTime
     conf: ForwardSettings
     protocol: Annotated[str, Meta(description="The scheme of its address.")]
     state: Annotated[

@@ -27,7 +27,7 @@ async def test_the_streams_of_cameras_at_addresses() -> None:
                     {
                         "address": f"127.0.0.1:{camera.port}",
                         "name": "Front Door Stand-In",
-                        "trouble": "",
+                        "error": "",
                         "streams": [
                             {"path": "front-door", "description": "main: H264 320x240, PTZ", "source": f"{source}P1"},
                             {
@@ -41,7 +41,7 @@ async def test_the_streams_of_cameras_at_addresses() -> None:
             }
             refused = await server.http("api").post("/v1/cameras/find", json={**body, "password": "wrong"})
             (found,) = refused.json()["items"]
-            assert "refuses the user or the password" in found["trouble"]
+            assert "refuses the user or the password" in found["error"]
             assert found["streams"] == []
 
 

@@ -127,7 +127,7 @@ async def test_the_setting_changes_while_the_server_runs(tmp_path: Path) -> None
 
 async def test_a_playlist_that_nobody_uses_is_forgotten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(windows, "IDLE_SECONDS", 0.1)
-    monkeypatch.setattr(windows, "LOOK_SECONDS", 0.05)
+    monkeypatch.setattr(windows, "UPDATE_SECONDS", 0.05)
     async with live(tmp_path) as (server, client, _):
         FramePublisher(server.app.hub.path("cam")).play(5)
         text = (await client.get("/cam/dvr.m3u8")).text
@@ -200,7 +200,7 @@ async def test_an_index_that_fails_once(tmp_path: Path, monkeypatch: pytest.Monk
             raise failures.pop()
         return await segments(*values, **options)
 
-    monkeypatch.setattr(windows, "LOOK_SECONDS", 0.05)
+    monkeypatch.setattr(windows, "UPDATE_SECONDS", 0.05)
     monkeypatch.setattr(Recordings, "segments", fails)
     async with live(tmp_path) as (server, client, _):
         FramePublisher(server.app.hub.path("cam")).play(5)

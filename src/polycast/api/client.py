@@ -22,7 +22,7 @@ from polycast.api.options import (
 from polycast.api.publishing import PublishOptions, open_coded_writer, open_writer
 from polycast.api.reader import Reader
 from polycast.api.reading import open_decoding, open_inbox, open_reader
-from polycast.api.recorded import Moment, RecordedFrames
+from polycast.api.recorded import RecordedFrames, TimeLike
 from polycast.api.recordings import is_file, read_file, read_playback
 from polycast.api.remote_publishing import RemotePublishing, pusher_maker
 from polycast.api.remote_reading import RemoteReading, without_credentials
@@ -79,8 +79,8 @@ def read(url: int, **options: Unpack[WebcamOptions]) -> Reader[VideoFrame]: ...
 def read(
     url: str | os.PathLike[str],
     *,
-    start: Moment,
-    end: Moment | None = None,
+    start: TimeLike,
+    end: TimeLike | None = None,
     video: bool = True,
     audio: bool = False,
     **options: Unpack[RecordedOptions],
@@ -91,8 +91,8 @@ def read(
 def read(
     url: os.PathLike[str],
     *,
-    start: Moment | None = None,
-    end: Moment | None = None,
+    start: TimeLike | None = None,
+    end: TimeLike | None = None,
     video: bool = True,
     audio: bool = False,
     **options: Unpack[RecordedOptions],
@@ -102,8 +102,8 @@ def read(
 def read(
     url: str | int | os.PathLike[str],
     *,
-    start: Moment | None = None,
-    end: Moment | None = None,
+    start: TimeLike | None = None,
+    end: TimeLike | None = None,
     decode: bool = True,
     video: bool = True,
     audio: bool = False,
@@ -277,7 +277,7 @@ def check_url(url: object, function: str) -> None:
 
 
 def _open_recorded(
-    name: str, start: Moment | None, end: Moment | None, *, decode: bool, **options: Any
+    name: str, start: TimeLike | None, end: TimeLike | None, *, decode: bool, **options: Any
 ) -> RecordedFrames[Any]:
     if not decode:
         raise ValueError("recordings and files are read as arrays: decode=False is for streams")

@@ -64,7 +64,7 @@ class _Progress:
     size: tuple[int, int] | None = None
     """That of the last picture."""
     end: End | None = None
-    trouble: str = ""
+    last_error: str = ""
     """Why there is no stream; empty while there is one."""
     passed_over: int = 0
     """Pictures that were decoded but not handed out."""
@@ -277,7 +277,7 @@ class Reader(Closing, Generic[FrameType]):
         return True
 
     def _timed_out(self, limit: float | None) -> ReadTimeout:
-        cause = f" (last error: {self._progress.trouble})" if self._progress.trouble else ""
+        cause = f" (last error: {self._progress.last_error})" if self._progress.last_error else ""
         return ReadTimeout(f"no frame arrived within {limit or 0:g} seconds{cause}")
 
     def _check_has_pictures(self) -> None:
@@ -339,7 +339,7 @@ class Reader(Closing, Generic[FrameType]):
             if isinstance(entry, End):
                 self._progress.end = entry
             elif isinstance(entry, Event):
-                self._progress.trouble = entry.reason
+                self._progress.last_error = entry.reason
                 if self._on_event is not None:
                     self._on_event(entry)
 

@@ -16,10 +16,10 @@ from polycast.api.errors import ConnectionFailed
 from polycast.api.frames import AudioFrame, PictureConverter, VideoFrame
 from polycast.errors import PolycastError, UnsupportedCodec
 from polycast.media.timebase import NANOSECONDS
-from polycast.playback.periods import parse_moment
+from polycast.playback.periods import parse_date_time
 from polycast.transcode.pyav import import_av
 
-Moment = datetime | float | str
+TimeLike = datetime | float | str
 """A point in time: a datetime (local time if it has no time zone), seconds since 1970, or a text as in RFC 3339."""
 
 LONGEST_DELAY: Final = 2.0
@@ -210,10 +210,10 @@ class _Decoding:
         return AudioFrame(to_floats(native), sample_rate=int(native.sample_rate), pts=pts, time=wall)
 
 
-def unix_seconds(moment: Moment) -> float:
+def unix_seconds(moment: TimeLike) -> float:
     """Return a point in time in seconds since 1970. Raises ValueError if a text is not one."""
     if isinstance(moment, datetime):
         return moment.timestamp()
     if isinstance(moment, str):
-        return parse_moment(moment).time / NANOSECONDS
+        return parse_date_time(moment).time / NANOSECONDS
     return float(moment)

@@ -21,7 +21,7 @@ from urllib.parse import parse_qs, unquote, urlencode, urlsplit
 from polycast.api.errors import AccessRefused, ConnectionFailed, NotFound, StreamEnded
 from polycast.api.frames import AudioFrame, VideoFrame
 from polycast.api.options import ArrayFormat, RecordedOptions
-from polycast.api.recorded import Moment, RecordedFrames, Source, unix_seconds
+from polycast.api.recorded import RecordedFrames, Source, TimeLike, unix_seconds
 from polycast.api.runtime import Runtime
 from polycast.api.webcam import DEVICE_DIRECTORY
 from polycast.config.names import check_path_name
@@ -31,8 +31,7 @@ from polycast.playback.files import UnreadableFile
 from polycast.playback.index import RecordingIndex, Segment
 from polycast.playback.opening import Files, open_file
 from polycast.playback.output import NothingRecorded, initialization, media_segment
-from polycast.playback.periods import Moment as WrittenMoment
-from polycast.playback.periods import format_seconds, parse_moment
+from polycast.playback.periods import OffsetDateTime, format_seconds, parse_date_time
 from polycast.record.recorder import Recorder
 
 DEFAULT_RECORD_PATH: Final = "./recordings/%path/%Y-%m-%d_%H-%M-%S-%f"
@@ -112,8 +111,8 @@ class Recordings:
     @overload
     def read(
         self,
-        start: Moment | None = None,
-        end: Moment | None = None,
+        start: TimeLike | None = None,
+        end: TimeLike | None = None,
         *,
         video: Literal[True] = True,
         audio: Literal[False] = False,
@@ -123,8 +122,8 @@ class Recordings:
     @overload
     def read(
         self,
-        start: Moment | None = None,
-        end: Moment | None = None,
+        start: TimeLike | None = None,
+        end: TimeLike | None = None,
         *,
         video: Literal[False],
         audio: Literal[True],
@@ -134,8 +133,8 @@ class Recordings:
     @overload
     def read(
         self,
-        start: Moment | None = None,
-        end: Moment | None = None,
+        start: TimeLike | None = None,
+        end: TimeLike | None = None,
         *,
         video: Literal[True] = True,
         audio: Literal[True],
@@ -144,8 +143,8 @@ class Recordings:
 
     def read(
         self,
-        start: Moment | None = None,
-        end: Moment | None = None,
+        start: TimeLike | None = None,
+        end: TimeLike | None = None,
         *,
         video: bool = True,
         audio: bool = False,
@@ -204,7 +203,7 @@ def recordings(path: str, record_path: str = DEFAULT_RECORD_PATH) -> Recordings:
     return Recordings(path, record_path)
 
 
-def read_file(name: str, start: Moment | None, end: Moment | None, **options: Any) -> RecordedFrames[Any]:
+def read_file(name: str, start: TimeLike | None, end: TimeLike | None, **options: Any) -> RecordedFrames[Any]:
     """Return the frames of a file; see `polycast.read`. Raises NotFound if there is none."""
     file = Path(name)
     if not file.is_file():
@@ -231,7 +230,7 @@ def _origin(file: Path) -> float | None:
         return None
 
 
-def _from_start(moment: Moment | None, origin: float | None) -> float | None:
+def _from_start(moment: TimeLike | None, origin: float | None) -> float | None:
     """Return a time in seconds from the start of a file, which a number is already."""
     if moment is None or isinstance(moment, int | float):
         return moment
@@ -268,7 +267,7 @@ class _Bytes(io.RawIOBase):
 # Playback servers
 
 
-def read_playback(url: str, start: Moment | None, end: Moment | None, **options: Any) -> RecordedFrames[Any]:
+def read_playback(url: str, start: TimeLike | None, end: TimeLike | None, **options: Any) -> RecordedFrames[Any]:
     """Return the frames that a playback server has; see `polycast.read`. Raises ValueError for another address."""
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parse_qs(parts.query).get("path"):
@@ -291,10 +290,10 @@ class _PlaybackServer:
             credentials = f"{unquote(parts.username)}:{unquote(parts.password or '')}".encode()
             self._headers["Authorization"] = "Basic " + base64.b64encode(credentials).decode()
 
-    def sources(self, start: Moment | None, end: Moment | None) -> Iterator[Source]:
+    def sources(self, start: TimeLike | None, end: TimeLike | None) -> Iterator[Source]:
         """Yield the periods without gaps."""
         limits = {
-            name: str(WrittenMoment(round(unix_seconds(moment) * NANOSECONDS), UTC))
+            name: str(OffsetDateTime(round(unix_seconds(moment) * NANOSECONDS), UTC))
             for name, moment in (("start", start), ("end", end))
             if moment is not None
         }
@@ -302,10 +301,10 @@ class _PlaybackServer:
             periods = json.load(answer)
         origin: int | None = None
         for period in periods:
-            begin = parse_moment(period["start"]).time
+            begin = parse_date_time(period["start"]).time
             origin = begin if origin is None else origin
             query = {
-                "start": str(WrittenMoment(begin, UTC)),
+                "start": str(OffsetDateTime(begin, UTC)),
                 "duration": format_seconds(round(period["duration"] * NANOSECONDS)),
             }
             yield Source(

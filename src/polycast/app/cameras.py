@@ -30,7 +30,7 @@ async def find_cameras(client: HttpClient, hosts: Sequence[str], user: str, pass
         CameraItem(
             address=urlsplit(camera.device.address).netloc,
             name=camera.title,
-            trouble=camera.trouble,
+            error=camera.error,
             streams=[
                 CameraStreamItem(path=entry.name, description=str(entry.profile), source=entry.source)
                 for entry in entries

@@ -90,8 +90,8 @@ def _report(found: Sequence[Found]) -> None:
         print(printable(f"{urlsplit(each.device.address).netloc}  {each.title}".rstrip()), file=sys.stderr)
         for number, profile in enumerate(each.profiles, 1):
             print(printable(f"    {number}. {profile}"), file=sys.stderr)
-        if each.trouble:
-            print(printable(f"    {each.trouble}"), file=sys.stderr)
+        if each.error:
+            print(printable(f"    {each.error}"), file=sys.stderr)
 
 
 async def _add(client: HttpClient, entry: Entry, options: argparse.Namespace) -> bool:

@@ -17,8 +17,8 @@ from polycast.hub.stats import Reference
 from polycast.items import (
     BytesReceived,
     BytesSent,
+    DateTime,
     ForwardItem,
-    Moment,
     PacketsDropped,
     PacketsLost,
     PacketsReceived,
@@ -30,8 +30,8 @@ class FailureItem(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True,
     """Why the source of a path does not deliver a stream."""
 
     error: str
-    since: Annotated[Moment, Meta(description="First failure since it last worked.")]
-    next_attempt: Moment | None
+    since: Annotated[DateTime, Meta(description="First failure since it last worked.")]
+    next_attempt: DateTime | None
 
 
 class TrackItem(Struct, frozen=True, kw_only=True, rename="camel"):
@@ -69,7 +69,7 @@ class PathItem(Struct, frozen=True, kw_only=True, rename="camel"):
     tracks: Annotated[list[str], Meta(description="Codecs.")]
     readers: list[Reference]
     forwards: Annotated[list[ForwardItem], Meta(description="The servers that the stream is sent to.")]
-    ready_since: Moment | None
+    ready_since: DateTime | None
     uptime: Annotated[float, Meta(description="Seconds since the path is ready.")]
     bit_rate: Annotated[int, Meta(description="Of the publisher, bit/s.")]
     track_details: list[TrackItem]
@@ -87,8 +87,8 @@ class StatusItem(Struct, frozen=True, kw_only=True, rename="camel"):
     ok: Annotated[bool, Meta(description="Whether the last change was taken.")]
     error: str | None
     source: ChangeSource
-    time: Moment
-    last_success: Moment
+    time: DateTime
+    last_success: DateTime
     successes: int
     failures: int
     file: str | None

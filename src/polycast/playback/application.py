@@ -30,7 +30,7 @@ from polycast.playback.index import Period
 from polycast.playback.openapi import get_document
 from polycast.playback.output import IndexedFile, NothingRecorded, PeriodTooLong, Wanted, fragmented, indexed
 from polycast.playback.pages import ASSETS, get_asset, get_page
-from polycast.playback.periods import Moment, format_seconds
+from polycast.playback.periods import OffsetDateTime, format_seconds
 from polycast.playback.recordings import Recordings
 from polycast.playback.requests import NOT_STORED, NOTHING_RECORDED, RequestError, error_response, parameter
 from polycast.playback.thumbnails import Thumbnails
@@ -98,7 +98,7 @@ class Playback:
     async def list(self, request: Request) -> Response:
         """Answer what is recorded of a path."""
         name = requests.path_name(request)
-        start, end = requests.optional_moment(request, "start"), requests.optional_moment(request, "end")
+        start, end = requests.optional_date_time(request, "start"), requests.optional_date_time(request, "end")
         record_path = self._record_path(name)
         try:
             periods = await self._recordings.periods(
@@ -129,7 +129,7 @@ class Playback:
     async def get(self, request: Request) -> Response:
         """Answer with a file of a period."""
         name = requests.path_name(request)
-        start, duration = requests.moment(request, "start").time, requests.duration(request)
+        start, duration = requests.date_time(request, "start").time, requests.duration(request)
         form = parameter(request, "format") or "fmp4"
         if form not in ("fmp4", "mp4"):
             raise RequestError(400, f"invalid format: {form}")
@@ -155,8 +155,8 @@ class Playback:
 
     async def export(self, request: Request) -> Response:
         """Answer with an MP4 file that has exactly the pictures of a period, over gaps, to be saved."""
-        name, first = requests.path_name(request), requests.moment(request, "start")
-        end = requests.optional_moment(request, "end")
+        name, first = requests.path_name(request), requests.date_time(request, "start")
+        end = requests.optional_date_time(request, "end")
         duration = end.time - first.time if end is not None else requests.duration(request)
         if duration <= 0:
             raise RequestError(400, "invalid end: it must be after the start")
@@ -221,11 +221,13 @@ class _Entry(msgspec.Struct):
     url: str
 
 
-def _encode_list(name: str, periods: list[Period], start: Moment | None, end: Moment | None, base: str) -> bytes:
+def _encode_list(
+    name: str, periods: list[Period], start: OffsetDateTime | None, end: OffsetDateTime | None, base: str
+) -> bytes:
     """Return the answer to a list, in JSON. Parts outside of ``start`` and ``end`` are cut off."""
     entries = []
     for period in periods:
-        first = start if start is not None and start.time > period.start else Moment(period.start)
+        first = start if start is not None and start.time > period.start else OffsetDateTime(period.start)
         duration = (min(period.end, end.time) if end is not None else period.end) - first.time
         query = {"duration": format_seconds(duration), "path": name, "start": str(first)}
         entries.append(_Entry(str(first), duration / NANOSECONDS, base + urlencode(query)))

@@ -40,8 +40,8 @@ class RecordedHls:
     async def playlist(self, request: Request) -> Response:
         """Answer with the playlist of a period; without an end, of all from its start on, which may grow."""
         name = requests.path_name(request)
-        start = requests.moment(request, "start").time
-        until = requests.optional_moment(request, "end")
+        start = requests.date_time(request, "start").time
+        until = requests.optional_date_time(request, "end")
         end = until.time if until is not None else None
         if end is None and parameter(request, "duration"):
             end = start + requests.duration(request)

@@ -24,7 +24,7 @@ _UNITS: Final = {
 _MAXIMUM_TEXT: Final = 100
 
 
-class Moment(NamedTuple):
+class OffsetDateTime(NamedTuple):
     """A point in time, with the offset in which it is written."""
 
     time: int
@@ -42,7 +42,7 @@ class Moment(NamedTuple):
         return f"{date:%Y-%m-%dT%H:%M:%S}{fraction}{offset}"
 
 
-def parse_moment(text: str) -> Moment:
+def parse_date_time(text: str) -> OffsetDateTime:
     """Return the time that a text in the form of RFC 3339 stands for. Raises ValueError.
 
     A space instead of the plus sign of the offset is accepted: it is what a plus sign in a query means.
@@ -62,7 +62,7 @@ def parse_moment(text: str) -> Moment:
     except (ValueError, OverflowError) as error:
         raise ValueError(f"'{text}' is no valid time: {error}") from None
     fraction = (match[7] or "")[:9].ljust(9, "0")
-    return Moment(seconds * NANOSECONDS + int(fraction), zone)
+    return OffsetDateTime(seconds * NANOSECONDS + int(fraction), zone)
 
 
 def parse_duration(text: str) -> int:

@@ -11,7 +11,7 @@ from urllib.parse import urlencode
 from polycast.media.timebase import NANOSECONDS
 from polycast.playback.index import Segment
 from polycast.playback.output import distance
-from polycast.playback.periods import Moment
+from polycast.playback.periods import OffsetDateTime
 
 VERSION: Final = 7
 """Of the protocol: fragmented MP4 with EXT-X-MAP."""
@@ -107,7 +107,7 @@ class RecordedPlaylist:
             if before is None or part.head != before.head:
                 lines.append(f'#EXT-X-MAP:URI="init.mp4?{urlencode({**query, "file": part.start})}"')
             if part is not before:
-                lines.append(f"#EXT-X-PROGRAM-DATE-TIME:{Moment(media.start // 1_000_000 * 1_000_000)}")
+                lines.append(f"#EXT-X-PROGRAM-DATE-TIME:{OffsetDateTime(media.start // 1_000_000 * 1_000_000)}")
             lines.append(f"#EXTINF:{segment.duration / NANOSECONDS:.6f},")
             until = media.end + (TAIL if media.end == part.duration else 0)
             address = {**query, "file": part.start, "from": media.begin, "to": until, "time": segment.base}

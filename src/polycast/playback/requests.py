@@ -12,7 +12,7 @@ from starlette.responses import Response
 from polycast.config.names import check_path_name
 from polycast.errors import ConfigurationError
 from polycast.net.http.request import query_field
-from polycast.playback.periods import Moment, parse_duration, parse_moment
+from polycast.playback.periods import OffsetDateTime, parse_date_time, parse_duration
 
 NOT_STORED: Final = {"Cache-Control": "no-store"}
 NOTHING_RECORDED: Final = "no recording segments found"
@@ -44,17 +44,17 @@ def path_name(request: Request) -> str:
     return name
 
 
-def moment(request: Request, name: str) -> Moment:
+def date_time(request: Request, name: str) -> OffsetDateTime:
     """Return a point in time. Raises RequestError if it is missing or invalid."""
     try:
-        return parse_moment(parameter(request, name))
+        return parse_date_time(parameter(request, name))
     except ValueError as error:
         raise RequestError(400, f"invalid {name}: {error}") from None
 
 
-def optional_moment(request: Request, name: str) -> Moment | None:
+def optional_date_time(request: Request, name: str) -> OffsetDateTime | None:
     """Return a point in time; None if it is missing. Raises RequestError if it is invalid."""
-    return moment(request, name) if parameter(request, name) else None
+    return date_time(request, name) if parameter(request, name) else None
 
 
 def duration(request: Request) -> int:

@@ -46,7 +46,7 @@ class Thumbnails:
     async def get(self, request: Request) -> Response:
         """Answer with the picture of the key frame at a moment, or before it."""
         name = requests.path_name(request)
-        time = requests.moment(request, "time").time
+        time = requests.date_time(request, "time").time
         width = requests.number(request, "width") if requests.parameter(request, "width") else DEFAULT_WIDTH
         if not WIDTHS[0] <= width <= WIDTHS[1]:
             raise RequestError(400, f"invalid width: from {WIDTHS[0]} to {WIDTHS[1]} pixels are possible")

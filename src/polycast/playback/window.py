@@ -15,7 +15,7 @@ from typing import Final, NamedTuple
 from polycast.media.timebase import NANOSECONDS
 from polycast.playback.index import Segment
 from polycast.playback.output import distance
-from polycast.playback.periods import Moment
+from polycast.playback.periods import OffsetDateTime
 from polycast.playback.playlist import FRESH, SHORTEST_SEGMENT, TAIL, TOLERANCE, thin_out
 from polycast.wire.hls.numbering import FirstNumbers
 
@@ -240,7 +240,7 @@ class LiveWindow:
         return "\n".join(lines).encode()
 
     def _describe(self, segment: WindowSegment) -> str:
-        date = Moment(segment.start // 1_000_000 * 1_000_000)
+        date = OffsetDateTime(segment.start // 1_000_000 * 1_000_000)
         return (
             f"#EXT-X-PROGRAM-DATE-TIME:{date}\n#EXTINF:{segment.duration / NANOSECONDS:.6f},\n"
             f"{self._prefix}{segment.number}.m4s"

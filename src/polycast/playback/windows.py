@@ -24,7 +24,7 @@ from polycast.wire.hls.resource import CONTENT_TYPE_MP4, CONTENT_TYPE_PLAYLIST, 
 
 PREFIX: Final = "dvr-"
 """Of the names of files."""
-LOOK_SECONDS: Final = 0.5
+UPDATE_SECONDS: Final = 0.5
 """Seconds between two updates from the recordings, at least."""
 IDLE_SECONDS: Final = 60.0
 """Seconds without a request after which the playlist of a path is discarded."""
@@ -133,14 +133,14 @@ class RecordedWindows:
         error = ""
         while time.monotonic() - watched.used < IDLE_SECONDS or watched.waiting:
             try:
-                await watched.look()
+                await watched.update()
                 error, watched.problem = "", _NOTHING
             except (OSError, PolycastError, sqlite3.Error) as problem:
                 if str(problem) != error:
                     error = str(problem)
                     self._log.warning("the recordings of %s cannot be read: %s", watched.path, error)
                 watched.problem = _UNREADABLE
-            await asyncio.sleep(LOOK_SECONDS)
+            await asyncio.sleep(UPDATE_SECONDS)
 
 
 class _Version(NamedTuple):
@@ -182,7 +182,7 @@ class _Watched:
     def next_numbers(self) -> tuple[int, int]:
         return self._window.next_numbers
 
-    async def look(self) -> None:
+    async def update(self) -> None:
         """Update the playlist from the recordings. Raises OSError or PolycastError."""
         now, window, recordings = time.time_ns(), self._window, self._recordings
         segments = await recordings.segments(

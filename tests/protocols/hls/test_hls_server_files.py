@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import gzip
+import re
 import ssl
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
@@ -119,7 +120,8 @@ async def test_a_muxer_is_made_for_a_request_and_closed_when_idle(it: Fixture) -
     it.pass_time(59)
     assert it.server.remuxers, "the request restarted the timeout"
     described = it.server.items()["cam"]
-    assert described.last_request[:4].isdigit()
+    assert re.fullmatch(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{6} [+-]\d{4} .+", described.last_request)
+    assert described.last_request_time.strftime("%S.%f") == described.last_request[17:26]
     assert datetime.now(UTC) - described.created < timedelta(minutes=1)
     it.pass_time(1)
     assert not it.server.remuxers

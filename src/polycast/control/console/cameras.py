@@ -28,7 +28,7 @@ class CameraItem(Struct, frozen=True, kw_only=True, rename="camel"):
 
     address: str
     name: Annotated[str, Meta(description="The name that it reports; empty if unknown.")]
-    trouble: Annotated[str, Meta(description="Why its streams could not be listed; empty if they were.")]
+    error: Annotated[str, Meta(description="Why its streams could not be listed; empty if they were.")]
     streams: list[CameraStreamItem]
 
 

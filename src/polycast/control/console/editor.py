@@ -22,7 +22,7 @@ from polycast.control.requests import as_request, empty_response, json_response,
 from polycast.control.routing import Endpoint
 from polycast.control.settings import ChangeSource, Settings, Version
 from polycast.errors import ConfigurationError
-from polycast.items import Moment
+from polycast.items import DateTime
 
 MAXIMUM_PASSWORD: Final = 200
 """Characters of a password that is hashed."""
@@ -77,7 +77,7 @@ class VersionItem(Struct, frozen=True, kw_only=True, rename="camel"):
     """A configuration that was in effect."""
 
     number: int
-    replaced: Annotated[Moment, Meta(description="When another one was put in its place.")]
+    replaced: Annotated[DateTime, Meta(description="When another one was put in its place.")]
     replaced_by: Annotated[ChangeSource, Meta(description="The origin of that change.")]
 
 

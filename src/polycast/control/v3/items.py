@@ -12,7 +12,7 @@ from typing import Annotated, Any, TypedDict, get_type_hints
 from msgspec import Meta, Struct
 
 from polycast.control.contract import FieldsOfItem
-from polycast.items import Count, Moment, SessionItem, SessionState
+from polycast.items import Count, DateTime, SessionItem, SessionState
 
 Deprecated = Meta(extra_json_schema={"deprecated": True})
 
@@ -21,7 +21,7 @@ class InfoFields(TypedDict):
     """The program."""
 
     version: str
-    started: Moment
+    started: DateTime
 
 
 class ReferenceFields(TypedDict):
@@ -56,11 +56,11 @@ class PathFields(PathTraffic, TypedDict):
     name: str
     confName: Annotated[str, Meta(description="The entry of the configuration that the path belongs to.")]
     ready: Annotated[bool, Deprecated]
-    readyTime: Annotated[Moment | None, Deprecated]
+    readyTime: Annotated[DateTime | None, Deprecated]
     available: Annotated[bool, Meta(description="Whether the stream can be read.")]
-    availableTime: Moment | None
+    availableTime: DateTime | None
     online: Annotated[bool, Meta(description="Whether a publisher or source delivers the stream.")]
-    onlineTime: Moment | None
+    onlineTime: DateTime | None
     source: ReferenceFields | None
     tracks: Annotated[list[str], Deprecated]
     tracks2: list[TrackFields]
@@ -71,7 +71,7 @@ class SessionFields(TypedDict):
     """What the sessions of all protocols have."""
 
     id: Annotated[str, Meta(extra_json_schema={"format": "uuid"})]
-    created: Moment
+    created: DateTime
     remoteAddr: Annotated[str, Meta(description="ip:port of the client.")]
     state: SessionState
     path: str
@@ -88,14 +88,14 @@ class OtherFields(TypedDict):
     """What items have that are no sessions."""
 
     path: str
-    created: Moment
+    created: DateTime
 
 
 class ConnectionFields(TypedDict):
     """A connection on which sessions are controlled."""
 
     id: Annotated[str, Meta(extra_json_schema={"format": "uuid"})]
-    created: Moment
+    created: DateTime
     remoteAddr: Annotated[str, Meta(description="ip:port of the client.")]
     session: str | None
     tunnel: Annotated[str, Meta(description="'none', 'http' or 'websocket'.")]
@@ -109,7 +109,7 @@ class ViewerFields(TypedDict):
     """A viewer that has no connection of its own."""
 
     id: Annotated[str, Meta(extra_json_schema={"format": "uuid"})]
-    created: Moment
+    created: DateTime
     remoteAddr: Annotated[str, Meta(description="ip:port of the client.")]
     path: str
     query: Annotated[str, Meta(description="Query of the URL; passwords and tokens are shown as ***.")]

@@ -18,7 +18,7 @@ from polycast.config.path_schema import PathConfiguration
 from polycast.config.schema import Configuration
 from polycast.control.errors import RequestError
 from polycast.errors import ConfigurationError
-from polycast.items import Moment
+from polycast.items import DateTime
 from polycast.media.timebase import NANOSECONDS, WallTime
 from polycast.record.entries import Entries, store_of
 
@@ -30,7 +30,7 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 class RecordingSegmentFields(TypedDict):
     """A recorded file."""
 
-    start: Moment
+    start: DateTime
 
 
 class RecordingFields(TypedDict):

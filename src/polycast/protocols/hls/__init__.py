@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, TypedDict
 
 from polycast.config.declarations import SourceKind
-from polycast.items import LOCATED, Column, Count, MetricBlock, Moment
+from polycast.items import LOCATED, Column, Count, DateTime, MetricBlock
 from polycast.protocols.base import Address, Certificate, Listener, Protocol, Pull, ServerKind
 from polycast.protocols.hls.configuration import HlsConfiguration
 from polycast.protocols.hls.item import HlsMuxerItem
@@ -49,7 +49,7 @@ def _is_encrypted(configuration: Configuration) -> bool:
 class MuxerFields(TypedDict):
     """What an HLS muxer has in API v3."""
 
-    lastRequest: Moment
+    lastRequest: DateTime
     outboundBytes: Count
     outboundFramesDiscarded: Count
     bytesSent: Count
@@ -57,7 +57,7 @@ class MuxerFields(TypedDict):
 
 def _muxer_fields(item: HlsMuxerItem) -> MuxerFields:
     return {
-        "lastRequest": item.last_request_moment,
+        "lastRequest": item.last_request_time,
         "outboundBytes": item.bytes_sent,
         "outboundFramesDiscarded": 0,
         "bytesSent": item.bytes_sent,

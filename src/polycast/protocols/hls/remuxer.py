@@ -217,7 +217,7 @@ class Remuxer(FrameReader):
         """Return the item for the API."""
         return HlsMuxerItem(
             created=self.created.astimezone(),
-            last_request=self.last_request.astimezone().strftime("%Y-%m-%d %H:%M:%S %z %Z"),
+            last_request=self.last_request.astimezone().strftime("%Y-%m-%d %H:%M:%S.%f %z %Z"),
             bytes_sent=self.counters.bytes_sent,
         )
 

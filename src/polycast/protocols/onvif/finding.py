@@ -32,7 +32,7 @@ class Found(Struct, frozen=True):
 
     device: Device
     profiles: tuple[Profile, ...]
-    trouble: str = ""
+    error: str = ""
     """Why its streams could not be listed; empty if they were."""
 
     @property

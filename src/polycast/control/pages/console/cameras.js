@@ -72,7 +72,7 @@ function cameraRow(camera, view, add) {
       {},
       h("b", {}, camera.name || camera.address),
       camera.name && h("span", { class: "faint" }, ` ${camera.address}`),
-      camera.trouble && h("p", { class: "reason" }, camera.trouble),
+      camera.error && h("p", { class: "reason" }, camera.error),
       h("ul", { class: "found" }, camera.streams.map((stream) => streamRow(camera, stream, view.added.has(stream.source), add))),
     ),
   );
