@@ -20,7 +20,8 @@ from polycast.log import Log
 from polycast.protocols.base import Destination
 from polycast.protocols.push import Push
 from polycast.protocols.registry import push_of
-from polycast.protocols.srt.address import Mode, parse_address
+from polycast.protocols.srt import client
+from polycast.protocols.srt.address import Mode, SrtAddress, parse_address
 from polycast.wire.srt.key_material import PayloadMode
 from polycast.wire.srt.pacing import UNLIMITED
 
@@ -74,6 +75,30 @@ async def test_a_source_that_is_called(passphrase: str) -> None:
             await other.client.close(0.1)
             await caller.client.close(5.0)
             await app.until(lambda: app.app.hub.paths["cam"].stream is None)
+
+
+async def test_a_caller_whose_passphrase_is_still_checked_at_the_end_is_not_accepted(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    checking, go = asyncio.Event(), asyncio.Event()
+
+    async def check(settings: SrtAddress, material: object) -> None:
+        checking.set()
+        await go.wait()
+
+    monkeypatch.setattr(client, "_keys_of_caller", check)
+    port = free_port()
+    called = Peer(f"srt://127.0.0.1:{port}?mode=listener")
+    calling = Peer(url(port, "whatever"))
+    connecting = [asyncio.create_task(each.client.connect()) for each in (called, calling)]
+    await asyncio.wait_for(checking.wait(), PATIENCE)
+    (handshake,) = called.client._handshake._tasks.values()  # type: ignore[union-attr]
+    await called.client.close(0.1)
+    go.set()
+    await handshake
+    assert called.client.link is None
+    await calling.client.close(0.1)
+    await asyncio.wait(connecting)
 
 
 @pytest.mark.parametrize(

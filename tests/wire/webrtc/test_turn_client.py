@@ -153,6 +153,17 @@ def test_forged_answers_are_ignored(key: bytes | None) -> None:
     assert server.client.state is TurnState.ALLOCATING
 
 
+def test_a_success_that_looks_like_a_challenge_has_to_be_signed_as_well() -> None:
+    server = Server()
+    (request,) = server.take()
+    server.challenge(request)
+    (request,) = server.take()
+    forged = oracle.Message(request.message_method, oracle.Class.RESPONSE, transaction_id=request.transaction_id)
+    forged.attributes.update({"XOR-RELAYED-ADDRESS": RELAYED, "LIFETIME": 600, "ERROR-CODE": (401, "again")})
+    server.client.receive_datagram(bytes(forged), 0.0)
+    assert server.client.state is TurnState.ALLOCATING
+
+
 def test_refusals_are_told() -> None:
     server = Server()
     (request,) = server.take()

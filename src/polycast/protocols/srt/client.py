@@ -119,8 +119,9 @@ class Client:
             await asyncio.wait((self.lost,), timeout=seconds)
             link.abort("closed by us", self.now())
         self._timers.close()
-        if self._socket is not None:
-            self._socket.close()
+        opened, self._socket = self._socket, None  # a handshake may still wait for its keys
+        if opened is not None:
+            opened.close()
         self.connected.cancel()
         self.lost.cancel()
 

@@ -269,12 +269,13 @@ class TurnClient:
         request = self._requests.get(message.transaction_id)
         if request is None or message.type not in _RESPONSES[request.kind]:
             return
-        is_challenge = message.error_code in (_UNAUTHORIZED, _STALE_NONCE)
+        success, error = _RESPONSES[request.kind]
+        is_challenge = message.type is error and message.error_code in (_UNAUTHORIZED, _STALE_NONCE)
         key = self._login.key
         if not (key is None or is_challenge or message.is_signed_with(key)):
             return  # anybody could have sent it
         del self._requests[message.transaction_id]
-        if message.type is _RESPONSES[request.kind][0]:
+        if message.type is success:
             self._take_success(request, message, now)
         elif not (is_challenge and self._repeat(request, message, now)):
             self._give_up(request, _reason(message))
