@@ -13,10 +13,19 @@ _SPS = bytes.fromhex("6742c028d900780227e584000003000400000300f03c60c920")
 _PPS = bytes.fromhex("68ce3c80")
 
 
+class _OneByOne(Demuxer):
+    """Processes each packet by itself."""
+
+    def _receive_continuations(self, data: bytes, start: int, output: object) -> int:
+        return 0
+
+
 def fuzz_one(data: bytes) -> None:
-    """Read the data whole and in pieces: both give the same frames of each track."""
-    whole = Demuxer()
+    """Read the data whole, packet by packet and in pieces. The first two give the same frames and errors."""
+    whole, plain = Demuxer(), _OneByOne()
     frames = whole.receive_data(data) + whole.flush()
+    assert list(map(repr, frames)) == list(map(repr, plain.receive_data(data) + plain.flush()))
+    assert (whole.counters, whole.tracks) == (plain.counters, plain.tracks)
     for _, frame in frames:
         assert frame.units
         assert frame.dts <= frame.pts

@@ -12,6 +12,7 @@ from polycast.media.timebase import TimestampExtender
 from polycast.media.track import Track
 from polycast.wire.mpegts import constants as ts
 from polycast.wire.mpegts.codecs import make_parser
+from polycast.wire.mpegts.continuation import count_continuations, payloads_of
 from polycast.wire.mpegts.elementary import ElementaryParser, language_of
 from polycast.wire.mpegts.pes import PesHeader, parse_pes_header
 from polycast.wire.mpegts.psi import ElementaryStream, ProgramMap
@@ -110,6 +111,11 @@ class Demuxer:
                     offset = found
                     break
                 offset = found
+            if synchronization.stride == ts.PACKET_SIZE:
+                taken = self._receive_continuations(data, offset, output)
+                if taken:
+                    offset += taken * ts.PACKET_SIZE
+                    continue
             self._receive_packet(data, offset, output)
             offset += synchronization.stride
         self._buffer = data[offset:]
@@ -146,6 +152,30 @@ class Demuxer:
                 self._finish_packet(stream, output)
         self._probed = max(self._probed, MAXIMUM_PROBE_SIZE)
         return self._release(output)
+
+    def _receive_continuations(self, data: bytes, start: int, output: list[tuple[_Stream, Frame]]) -> int:
+        """Process the packets at ``start`` that continue a unit, all at once; return how many were processed.
+
+        0 if they have to be processed one by one. What comes of them is the same.
+        """
+        pid = (data[start + 1] & 0x1F) << 8 | data[start + 2]
+        stream = self._streams.get(pid)
+        last = self._counters_by_pid.get(pid)
+        if stream is None or last is None:
+            return 0
+        count = count_continuations(data, start, (last + 1) & 0x0F)
+        if stream.chunks is not None and count:
+            if stream.wanted:
+                count = min(count, -((stream.size - stream.wanted) // ts.PAYLOAD_SIZE))
+            size = stream.size + count * ts.PAYLOAD_SIZE
+            if size > MAXIMUM_PES_SIZE:
+                return 0
+            stream.chunks += payloads_of(data, start, count)
+            stream.size = size
+            if stream.wanted and size >= stream.wanted:
+                self._finish_packet(stream, output)
+        self._counters_by_pid[pid] = (last + count) & 0x0F
+        return count
 
     def _receive_packet(self, data: bytes, start: int, output: list[tuple[_Stream, Frame]]) -> None:
         high, low, control = data[start + 1], data[start + 2], data[start + 3]
@@ -289,6 +319,8 @@ class Demuxer:
             self._find_tracks()
         if self.tracks is None:
             self._waiting += output
+            return []
+        if not (output or self._waiting):
             return []
         if self._waiting:
             output = self._waiting + output
