@@ -13,7 +13,7 @@ from polycast.wire.srt.counters import ReceptionCounters
 from polycast.wire.srt.delivery_clock import DeliveryClock
 from polycast.wire.srt.loss_list import MAXIMUM_WORDS, Range
 from polycast.wire.srt.missing import Gap, MissingPackets
-from polycast.wire.srt.packet import extend_sequence
+from polycast.wire.srt.packet import SEQUENCE_MASK, extend_sequence
 from polycast.wire.srt.round_trip import RoundTrip
 
 WINDOW: Final = 8192
@@ -87,13 +87,14 @@ class Receiver:
         counters = self._counters
         counters.packets += 1
         counters.bytes += size
-        sequence = extend_sequence(number, self.newest)
-        if (
-            sequence < self.next
-            or sequence in self._held
-            or (sequence <= self.newest and sequence not in self._missing)
-        ):
-            return False
+        if number != (self.newest + 1) & SEQUENCE_MASK:  # not the one that follows
+            sequence = extend_sequence(number, self.newest)
+            if (
+                sequence < self.next
+                or sequence in self._held
+                or (sequence <= self.newest and sequence not in self._missing)
+            ):
+                return False
         counters.unique_packets += 1
         counters.unique_bytes += size
         return True
@@ -110,9 +111,11 @@ class Receiver:
 
     def add(self, number: int, timestamp: int, payload: bytes, now: float) -> Range | None:
         """Take a wanted packet. Return the packets before it that are missing since now, to be asked for at once."""
-        sequence = extend_sequence(number, self.newest)
         found: Range | None = None
-        if sequence <= self.newest:
+        sequence = self.newest + 1
+        if number == sequence & SEQUENCE_MASK and sequence - self.next < WINDOW:
+            self.newest = sequence
+        elif (sequence := extend_sequence(number, self.newest)) <= self.newest:
             self._missing.discard(sequence, sequence)
             if self.next < sequence < self._gap_end:
                 self._gap_end = sequence
