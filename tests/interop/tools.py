@@ -321,9 +321,11 @@ _RENAMED = {
 
 def _media_port() -> int:
     """Return a port for RTP of which every worker has another one, eight after that of the one before it."""
-    port = free_port()
-    while WORKERS > 1 and free_port() < port + 8 * WORKERS:
-        pass
+    port = following = free_port()
+    while WORKERS > 1 and following < port + 8 * WORKERS:
+        before, following = following, free_port()
+        if following < before:  # they have begun again
+            port = following
     return port
 
 

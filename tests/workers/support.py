@@ -43,6 +43,7 @@ class Server:
         async for line in self.process.stdout:
             self.lines.append(line.decode().rstrip())
             self._grown.set()
+        self._grown.set()  # there will be no more
 
     @property
     def log(self) -> str:
@@ -57,6 +58,7 @@ class Server:
                         found = re.search(pattern, line)
                         if found is not None:
                             return found
+                    assert not self._reading.done(), f"it has ended; the log:\n{self.log}"
                     self._grown.clear()
                     await self._grown.wait()
         raise AssertionError

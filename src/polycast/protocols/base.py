@@ -391,10 +391,9 @@ class Server(ABC):
     def kick(self, session_id: str) -> bool:
         """Close a session; False if there is none with this id."""
 
-    async def take(self, end: socket.socket, handed: HandedOver) -> bool:
-        """Serve a client of another worker; return whether that is possible. The socket is closed if it is not."""
+    async def take(self, end: socket.socket, handed: HandedOver) -> None:
+        """Serve a client of another worker; close its socket if that is not possible."""
         end.close()
-        return False
 
     def receive_datagram(self, data: bytes, address: tuple[Any, ...]) -> None:
         """Process a datagram that another worker has received."""

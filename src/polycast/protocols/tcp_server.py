@@ -183,17 +183,16 @@ class TcpServer(ConnectionServer, Server):
             raise OSError("there is no certificate")
         return self.kind.certificate.files(self.configuration)
 
-    async def take(self, end: socket.socket, handed: HandedOver) -> bool:
-        """Serve a client of another worker; return whether that is possible. The socket is closed if it is not."""
+    async def take(self, end: socket.socket, handed: HandedOver) -> None:
+        """Serve a client of another worker; close its socket if that is not possible."""
         end.setblocking(False)
         connection = self.make_connection()
         if isinstance(connection, ServerConnection) and self.is_running:
             connection.take(handed)
             with contextlib.suppress(OSError):
                 await self.loop.connect_accepted_socket(lambda: connection, end)
-                return True
+                return
         end.close()
-        return False
 
     # Settings
 

@@ -48,24 +48,23 @@ class ApplyConfiguration:
     """As in `StartWorker`."""
 
 
-class HandOver(Struct, frozen=True, array_like=True):
-    """A connection that another worker is to serve. The answer is whether it does."""
+class SentSocket(Struct, frozen=True, array_like=True):
+    """A socket that a worker has sent to another one (`workers.sockets`)."""
 
     number: int
     """Of the worker that it comes from."""
     name: int
-    """The number under which it has sent the socket before."""
+    """The number under which it was sent."""
+
+
+class HandOver(Struct, frozen=True, array_like=True):
+    """A connection that another worker is to serve. The answer is whether it would; it does so when it is told to."""
+
+    sent: SentSocket
+    """Its socket, which was sent before."""
     server: str
     """The name of its server: ``RTSP``."""
     connection: HandedOver
-
-
-class SentSocket(Struct, frozen=True, array_like=True):
-    """A socket that was sent and is not to be taken any more."""
-
-    number: int
-    name: int
-    """As in `HandOver`."""
 
 
 class PassedDatagram(Struct, frozen=True, array_like=True):

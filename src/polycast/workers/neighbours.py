@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import asyncio
 import os
+import socket
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from itertools import count
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import msgspec
 from msgspec import Raw, Struct
@@ -39,6 +40,9 @@ MAXIMUM_BODY: Final = 64 * 1024 * 1024
 
 TAKE_SECONDS: Final = 10.0
 """Seconds to wait until a worker accepts or refuses a connection."""
+
+MAXIMUM_ACCEPTED: Final = 1_000
+"""Connections that a worker has accepted and does not serve yet: it may do so a moment later."""
 
 
 class PassedRequest(Struct, frozen=True, array_like=True):
@@ -118,6 +122,15 @@ class PassedClient:
             self.answer.set_result(PassedResponse(head.status, headers, body))
 
 
+class AcceptedSocket(NamedTuple):
+    """A connection that this worker serves as soon as the other one has left it to it."""
+
+    channel: Channel
+    """To the other worker."""
+    end: socket.socket
+    wish: HandOver
+
+
 class Neighbours:
     """The other workers, as one of them sees them."""
 
@@ -143,6 +156,9 @@ class Neighbours:
         self._channels: dict[int, asyncio.Task[Channel]] = {}
         self._listener: asyncio.Server | None = None
         self._accepted: set[Channel] = set()
+        self._offered: dict[tuple[int, int], AcceptedSocket] = {}
+        """Accepted connections that the other worker has not left to this one yet, by the numbers of `SentSocket`."""
+        self._serving: set[asyncio.Task[None]] = set()
 
     async def open(self) -> None:
         """Accept requests of others. Raises OSError."""
@@ -155,6 +171,9 @@ class Neighbours:
     def close(self) -> None:
         """Neither accept requests nor pass any on."""
         self._sockets.close()
+        for accepted in self._offered.values():
+            accepted.end.close()
+        self._offered.clear()
         if self._listener is not None:
             self._listener.close()
         for channel in list(self._accepted):
@@ -188,21 +207,29 @@ class Neighbours:
         return Response(answer.status, answer.headers, answer.body)
 
     async def hand_over(self, number: int, server: str, connection: HandedOver, descriptor: int) -> bool:
-        """Let another worker's server serve a connection; return whether it does."""
+        """Let another worker's server serve a connection; return whether it does.
+
+        It begins when it is told that this worker has its answer: a connection is never served by both, however late
+        the answer is.
+        """
         name = next(self._numbers)
         try:
             channel = await self._channel(number)
             self._sockets.send(number, name, descriptor)
-            wish = HandOver(self._number, name, server, connection)
+            sent = SentSocket(self._number, name)
             try:
-                is_taken: bool = await channel.call("take", wish, bool, seconds=TAKE_SECONDS)
+                wish = HandOver(sent, server, connection)
+                is_accepted: bool = await channel.call("accept", wish, bool, seconds=TAKE_SECONDS)
             except BaseException:
-                channel.tell("leave", SentSocket(self._number, name))
+                channel.tell("leave", sent)
                 raise
+            is_accepted = is_accepted and not channel.lost.done()
+            if is_accepted:
+                channel.tell("serve", sent)
         except (ChannelError, OSError) as error:
             self._log.debug("worker %d did not take a connection: %s", number, error)
             return False
-        return is_taken
+        return is_accepted
 
     def pass_datagram(self, number: int, server: str, data: bytes, address: tuple[Any, ...]) -> None:
         """Let another worker's server process a datagram; the client repeats lost ones."""
@@ -229,27 +256,47 @@ class Neighbours:
 
     def _accept(self) -> Channel:
         channel = Channel(self._log)
-        channel.calls |= {"http": partial(self._answer, channel), "take": self._take}
-        channel.notices |= {"datagram": self._on_datagram, "leave": self._on_leave}
+        channel.calls |= {"http": partial(self._answer, channel), "accept": partial(self._on_offered, channel)}
+        channel.notices |= {"datagram": self._on_datagram, "serve": self._on_serve, "leave": self._on_leave}
         self._accepted.add(channel)
-        channel.lost.add_done_callback(lambda _: self._accepted.discard(channel))
+        channel.lost.add_done_callback(lambda _: self._on_lost(channel))
         return channel
 
-    async def _take(self, body: Raw) -> bool:
+    def _on_lost(self, channel: Channel) -> None:
+        self._accepted.discard(channel)
+        for key in [key for key, accepted in self._offered.items() if accepted.channel is channel]:
+            self._offered.pop(key).end.close()
+
+    async def _on_offered(self, channel: Channel, body: Raw) -> bool:
         wish = msgspec.msgpack.decode(body, type=HandOver)
-        taken, server = self._sockets.take(wish.number, wish.name), self._servers().get(wish.server)
-        if taken is None:
+        key = (wish.sent.number, wish.sent.name)
+        end, path = self._sockets.take(*key), wish.connection.path
+        if end is None:
             return False
-        path = wish.connection.path
-        if server is None or (path and not self._is_welcome(path)):
-            taken.close()
+        is_possible = wish.server in self._servers() and len(self._offered) < MAXIMUM_ACCEPTED
+        if not is_possible or (path and not self._is_welcome(path)):
+            end.close()
             return False
-        return await server.take(taken, wish.connection)
+        self._offered[key] = AcceptedSocket(channel, end, wish)
+        return True
+
+    def _on_serve(self, body: Raw) -> None:
+        sent = msgspec.msgpack.decode(body, type=SentSocket)
+        accepted = self._offered.pop((sent.number, sent.name))
+        server = self._servers().get(accepted.wish.server)
+        if server is None:  # it has stopped in between
+            accepted.end.close()
+            return
+        task = asyncio.get_running_loop().create_task(server.take(accepted.end, accepted.wish.connection))
+        self._serving.add(task)
+        task.add_done_callback(self._serving.discard)
 
     def _on_leave(self, body: Raw) -> None:
-        """The other one did not wait any longer. As long as there is a copy of its socket, the client sees no end."""
+        """The other one serves the client itself. As long as there is a copy of its socket, the client sees no end."""
         sent = msgspec.msgpack.decode(body, type=SentSocket)
-        left = self._sockets.take(sent.number, sent.name)
+        key = (sent.number, sent.name)
+        accepted = self._offered.pop(key, None)
+        left = accepted.end if accepted is not None else self._sockets.take(*key)
         if left is not None:
             left.close()
 

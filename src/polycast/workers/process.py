@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import pickle
 import socket
 import sys
 from asyncio.subprocess import DEVNULL, Process
 from typing import Final
 
+from polycast.config.schema import Configuration
 from polycast.log import Log
 from polycast.workers.channel import Channel
 from polycast.workers.log_lines import LineReader
+
+START_SECONDS: Final = 120.0
+"""For the start of a worker: on a busy machine, imports alone take long."""
 
 STOP_SECONDS: Final = 35.0
 """For the orderly end of a worker. Commands get up to 15, sources 8; the supervisor itself has 40."""
@@ -62,6 +67,10 @@ class WorkerProcess:
     @property
     def pid(self) -> int:
         return self._process.pid
+
+    async def prepare(self, configuration: Configuration) -> None:
+        """Let it import what a configuration needs, which is most of the work of a start. Raises ChannelError."""
+        await self.channel.call("prepare", pickle.dumps(configuration), seconds=START_SECONDS)
 
     def become(self, number: int) -> None:
         """Use the process as worker ``number``, whatever it was started for."""

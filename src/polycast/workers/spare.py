@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import pickle
 
 from polycast.config.schema import Configuration
 from polycast.log import Log
@@ -36,6 +35,8 @@ class Spare:
         """Return a process that waits for its start as a worker: the spare one, or a new one. Raises OSError."""
         process, self._process = self._process, None
         if process is not None:
+            if self._starting is not None:
+                self._starting.cancel()  # it only waits for the imports
             if not process.channel.lost.done():
                 process.become(number)
                 return process
@@ -59,4 +60,4 @@ class Spare:
             self._log.warning("the spare process cannot be started: %s", error)
             return
         with contextlib.suppress(ChannelError):  # it has ended
-            process.channel.tell("prepare", pickle.dumps(configuration))
+            await process.prepare(configuration)

@@ -63,8 +63,12 @@ class Worker:
         for logger in (self._logger, logging.getLogger()):
             logger.addHandler(self._lines)
         self._logger.propagate = False
-        self._channel.calls |= {"start": self._start, "apply": self._apply, "stop": self._stop}
-        self._channel.notices["prepare"] = self._prepare
+        self._channel.calls |= {
+            "prepare": self._prepare,
+            "start": self._start,
+            "apply": self._apply,
+            "stop": self._stop,
+        }
         await self._channel.open(control)
         self._channel.lost.add_done_callback(lambda _: self.stopped.set())
         await self.stopped.wait()
@@ -76,12 +80,11 @@ class Worker:
             await asyncio.to_thread(shutil.rmtree, self._folder, ignore_errors=True)
         self._channel.close()
 
-    def _prepare(self, body: Raw) -> None:
-        """Prepare for a start: import the modules that a configuration needs."""
+    async def _prepare(self, body: Raw) -> None:
+        """Prepare for a start: import the modules that a configuration needs. What fails is reported by the start."""
         configuration: Configuration = pickle.loads(msgspec.msgpack.decode(body, type=bytes))
-        loop = asyncio.get_running_loop()
-        for prepare in (import_for, load_pages):
-            loop.run_in_executor(None, prepare, configuration)
+        preparing = (asyncio.to_thread(prepare, configuration) for prepare in (import_for, load_pages))
+        await asyncio.gather(*preparing, return_exceptions=True)
 
     async def _start(self, body: Raw) -> None:
         # The bytes are the supervisor's own.

@@ -22,7 +22,7 @@ from polycast.workers.channel import ChannelError
 from polycast.workers.messages import ApplyConfiguration, Shared, StartWorker
 from polycast.workers.placement import Placement
 from polycast.workers.ports import Ports
-from polycast.workers.process import STOP_SECONDS, WorkerProcess
+from polycast.workers.process import START_SECONDS, STOP_SECONDS, WorkerProcess
 from polycast.workers.spare import Spare
 
 PAUSES: Final = RetryPauses(first=0.5, longest=30.0)
@@ -36,10 +36,6 @@ CHECK_SECONDS: Final = 5.0
 
 MAXIMUM_SILENT_CHECKS: Final = 12
 """Checks in a row without a sign of life after which it counts as hanging: far more than a busy machine needs."""
-
-START_SECONDS: Final = 120.0
-"""For the start of a worker: on a busy machine, imports alone take long."""
-
 
 SECRET_SIZE: Final = 32
 """Bytes that all workers know."""
@@ -56,6 +52,8 @@ class Slot:
         """The one that has started."""
         self.spawned: WorkerProcess | None = None
         """One that waits for its start."""
+        self.is_importing = False
+        """Whether that one is still busy with its imports."""
         self.task: asyncio.Task[None] | None = None
 
 
@@ -101,7 +99,7 @@ class Workers:
         await asyncio.gather(*map(self._start, others))
         for slot in self.slots:
             slot.task = asyncio.get_running_loop().create_task(self._watch(slot))
-        self._spare.refill(self._configuration)
+        self._refill()
 
     async def apply(self, configuration: Configuration) -> None:
         """Apply a configuration in all workers, or in none. Raises PolycastError."""
@@ -170,11 +168,18 @@ class Workers:
             await process.wait()
 
     async def _spawn(self, slot: Slot) -> None:
-        """Create the process of a worker, or use the spare one. Raises StartError."""
+        """Create the process of a worker, or use the spare one, and let it do its imports. Raises StartError."""
+        assert self._configuration is not None
         try:
             slot.spawned = await self._spare.take(slot.number)
         except OSError as error:
             raise StartError(f"worker {slot.number} cannot be started: {error}") from error
+        slot.is_importing = True
+        try:
+            with contextlib.suppress(ChannelError):  # it has ended, which its start reports
+                await slot.spawned.prepare(self._configuration)
+        finally:
+            slot.is_importing = False
 
     async def _start(self, slot: Slot) -> None:
         """Let a new process serve. Raises StartError."""
@@ -194,6 +199,11 @@ class Workers:
                 raise StartError(str(error)) from error
             raise
         slot.process = process
+
+    def _refill(self) -> None:
+        """Start a spare process, unless one that replaces a worker still needs the processors."""
+        if self._configuration is not None and not any(slot.is_importing for slot in self.slots):
+            self._spare.refill(self._configuration)
 
     async def _send_socket(self, process: WorkerProcess, body: Raw) -> None:
         key, address = msgspec.msgpack.decode(body, type=tuple[str, str])
@@ -232,20 +242,20 @@ class Workers:
             if time.monotonic() - began >= TRIAL_SECONDS:
                 backoff.reset()
                 is_first = True
+            pause = 0.0 if is_first else backoff.pause(PAUSES)
             if not is_first:
-                await asyncio.sleep(backoff.pause(PAUSES))
                 backoff.advance()
             is_first = False
             try:
-                await self._spawn(slot)
+                # Both at the same time, and before the lock: neither another worker nor a reload waits for imports.
+                await asyncio.gather(self._spawn(slot), asyncio.sleep(pause))
                 async with self._lock:
                     await self._start(slot)
             except StartError as error:
                 slot.log.error("%s", error)
             else:
                 slot.log.info("replaced")
-                if self._configuration is not None:
-                    self._spare.refill(self._configuration)
+            self._refill()
 
 
 async def _configure(process: WorkerProcess, change: ApplyConfiguration) -> bool:
