@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
 import sys
 import time
@@ -10,11 +11,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from tests.documents.snippets import ROOT, snippets_of
 from tests.interop import tools
-from tests.interop.tools import Program, Server, free_port
+from tests.interop.tools import Network, Program, Server, free_port
 
 PICTURES_PER_SECOND = 25
 HASHES = ("-an", "-c", "copy", "-f", "framemd5", "-flush_packets", "1", "-")
+PAGE = ROOT / "docs" / "cluster.md"
 OVER_TCP = ("-rtsp_transport", "tcp")
 
 SETTINGS = """
@@ -74,11 +77,14 @@ def node(name: str, nats: Nats, folder: Path) -> Iterator[Server]:
         yield server
 
 
-def publisher(server: Server, path: str, color: str, folder: Path) -> contextlib.AbstractContextManager[Program]:
+def publishing(url: str, color: str) -> list[str | Path]:
     picture = f"testsrc2=size=320x240:rate={PICTURES_PER_SECOND},drawbox=color={color}"
     encoder = ("-c:v", "libx264", "-preset", "ultrafast", "-tune", "zerolatency", "-g", "25", "-pix_fmt", "yuv420p")
-    command = tools.ffmpeg("-re", "-f", "lavfi", "-i", picture, *encoder, "-f", "flv", server.rtmp_url(path))
-    return tools.start("publisher", command, folder)
+    return tools.ffmpeg("-re", "-f", "lavfi", "-i", picture, *encoder, "-f", "flv", url)
+
+
+def publisher(server: Server, path: str, color: str, folder: Path) -> contextlib.AbstractContextManager[Program]:
+    return tools.start("publisher", publishing(server.rtmp_url(path), color), folder)
 
 
 def reader(url: str, folder: Path, *arguments: str) -> contextlib.AbstractContextManager[Program]:
@@ -145,3 +151,33 @@ def test_three_machines(nats: Nats, tmp_path: Path) -> None:
         assert "readers continue with the new publisher" in b.log
         with pytest.raises(AssertionError, match="the server died"):
             stack_of_a.close()
+
+
+def test_a_node_on_each_core(net: Network, tmp_path: Path) -> None:
+    """The commands of the documentation, with their ports; what is published on one node is read on the other."""
+    if not net.namespace:
+        pytest.skip("the usual ports are free in a network of its own")
+    tools.require("ffmpeg")
+    commands = next(snippet.text for snippet in snippets_of(PAGE) if "for core in" in snippet.text)
+    nats = Nats(tmp_path, net)
+    (tmp_path / "polycast.yml").write_text(
+        f'cluster: ["nats://127.0.0.1:{nats.port}"]\nclusterToken: a secret\npaths:\n  all_others:\n'
+    )
+    (tmp_path / "polycast").write_text(f'#!/bin/sh\nexec {" ".join(tools.POLYCAST)} "$@"\n')
+    (tmp_path / "polycast").chmod(0o755)
+    environment = {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    with contextlib.ExitStack() as stack:
+        stack.callback(nats.stop)
+        nats.start()
+        shell = ["setsid", "sh", "-c", f"trap 'trap - INT; kill -INT -$$; wait' INT\n{commands}"]
+        nodes = stack.enter_context(tools.start("nodes", shell, tmp_path, net=net, environment=environment))
+        nodes.wait_until(lambda: nodes.output.count("connected to NATS") == 2, "two nodes")
+        first = publishing("rtmp://127.0.0.1:1935/cam", "red")
+        stack.enter_context(tools.start("publisher", first, tmp_path, net=net))
+        nodes.wait_until(lambda: "is publishing to path 'cam'" in nodes.output, "a publisher")
+        command = tools.ffmpeg(*OVER_TCP, "-i", "rtsp://127.0.0.1:8654/cam", "-frames:v", "25", *HASHES)
+        deadline = time.monotonic() + tools.START_SECONDS
+        while pictures(read := tools.run("reader", command, tmp_path, net=net)) < 25:
+            # It may take a moment until the second node knows of the first one.
+            assert time.monotonic() < deadline, read.describe()
+        assert "copies from node" in nodes.output

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from tests.support.ports import free_media_port
 from tests.support.ports import free_port as free_port
 from tests.support.preloaded import Process, start_server
 
@@ -319,20 +320,10 @@ _RENAMED = {
 """What MediaMTX calls settings that `run_server` writes."""
 
 
-def _media_port() -> int:
-    """Return a port for RTP of which every worker has another one, eight after that of the one before it."""
-    port = following = free_port()
-    while WORKERS > 1 and following < port + 8 * WORKERS:
-        before, following = following, free_port()
-        if following < before:  # they have begun again
-            port = following
-    return port
-
-
 def _in_words_of_mediamtx(configuration: str) -> str:
     for old, new in _RENAMED.items():
         configuration = re.sub(rf"^{old}(?=:|$)", new, configuration, flags=re.MULTILINE)
-    srtp, multicast = _media_port(), free_port()
+    srtp, multicast = free_media_port(WORKERS), free_port()
     more = {
         **dict.fromkeys(("webrtc", "srt", "moq"), "no"),
         "srtpAddress": f'":{srtp}"',
@@ -367,7 +358,7 @@ def run_server(
     """
     if not (folder / "server.crt").exists():
         make_certificate(folder)
-    port, tls_port, rtp = free_port(), free_port(), _media_port()
+    port, tls_port, rtp = free_port(), free_port(), free_media_port(WORKERS)
     rtmp_port, rtmps_port = (free_port(), free_port()) if rtmp else (0, 0)
     multicast_rtp = free_port()
     host = "" if net.prefix else "127.0.0.1"

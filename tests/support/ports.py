@@ -40,6 +40,16 @@ def free_port() -> int:
     raise OSError("no free port")
 
 
+def free_media_port(workers: int) -> int:
+    """Return a port for RTP from which each worker of a server can take one, eight after that of the one before it."""
+    port = following = free_port()
+    while workers > 1 and following < port + 8 * workers:
+        before, following = following, free_port()
+        if following != before + 2:  # one between them is in use, or the numbers have begun again
+            port = following
+    return port
+
+
 def _is_free(port: int) -> bool:
     with contextlib.suppress(OSError), contextlib.ExitStack() as sockets:
         for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM):

@@ -15,7 +15,7 @@ from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from tests.support.ports import free_port
+from tests.support.ports import free_media_port, free_port
 from tests.support.waiting import PATIENCE
 
 from polycast.config.dialects.registry import POLYCAST
@@ -186,10 +186,9 @@ async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
 
 
 def free_ports() -> dict[str, int]:
-    """Return ports by protocol."""
-    return {
-        name: free_port() for name in ("rtsp", "rtmp", "hls", "webrtc", "srt", "api", "metrics", "rtp", "ice", "rtsps")
-    }
+    """Return ports by protocol, for up to four workers."""
+    names = ("rtsp", "rtmp", "hls", "webrtc", "srt", "api", "metrics", "ice", "rtsps")
+    return {"rtp": free_media_port(4), **{name: free_port() for name in names}}
 
 
 def settings(workers: int, ports: Mapping[str, int], values: Mapping[str, Any]) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
 import pytest
-from tests.interop.copies import AUDIO, NO_H264_SETS, VIDEO, compare_track, hash_arguments
+from tests.interop.copies import AUDIO, NO_H264_SETS, VIDEO, hash_arguments
 from tests.interop.tools import HashedPacket, ffmpeg, read_framemd5
 from tests.support.waiting import PATIENCE
 from tests.workers.support import KEPT, Server, running
@@ -97,11 +97,26 @@ async def ready(server: Server, *paths: str) -> None:
     )
 
 
-def start_of_second_connection(published: Sequence[HashedPacket], received: Sequence[HashedPacket], track: int) -> int:
-    """Return the index of the first packet that does not follow the one before it in the file."""
-    digests = [packet.digest for packet in published if packet.stream == track]
-    indexes = [digests.index(packet.digest) for packet in received if packet.stream == track]
-    return next(index for index in range(1, len(indexes)) if indexes[index] != indexes[index - 1] + 1)
+def runs(published: Sequence[HashedPacket], received: Sequence[HashedPacket], track: int) -> list[int]:
+    """Return the lengths of the runs of received packets that follow each other in the file."""
+    sent = [packet.digest for packet in published if packet.stream == track]
+    got = [packet.digest for packet in received if packet.stream == track]
+    lengths: list[int] = []
+    while got:
+        # Some pictures and sounds are the same: the longest run is the one that was published.
+        starts = (index for index, digest in enumerate(sent) if digest == got[0])
+        length = max((common_length(sent[start:], got) for start in starts), default=0)
+        assert length, f"track {track}: a packet was never published"
+        lengths.append(length)
+        got = got[length:]
+    return lengths
+
+
+def common_length(one: Sequence[str], other: Sequence[str]) -> int:
+    return next(
+        (index for index, (left, right) in enumerate(zip(one, other, strict=False)) if left != right),
+        min(len(one), len(other)),
+    )
 
 
 async def test_a_worker_is_killed_under_load(tmp_path: Path, clip: tuple[Path, list[HashedPacket]]) -> None:
@@ -143,7 +158,5 @@ async def test_a_worker_is_killed_under_load(tmp_path: Path, clip: tuple[Path, l
         check(published, again, (VIDEO, AUDIO))
         for player in waiting:
             for track in (VIDEO, AUDIO):
-                got = [packet for packet in player.packets if packet.stream == track]
-                split = start_of_second_connection(published, got, track)
-                assert compare_track(published, got[:split], track)
-                assert compare_track(published, got[split:], track)
+                # Nothing is lost, either, but between the two connections of the publisher.
+                assert len(runs(published, player.packets, track)) == 2

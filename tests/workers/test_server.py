@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.support.ports import free_media_port
 from tests.support.waiting import PATIENCE
 from tests.workers.support import running
 
@@ -90,7 +91,7 @@ async def test_a_configuration_is_applied_in_all_workers_or_in_none(tmp_path: Pa
         start = len(server.lines)
         await server.post("/v3/config/global/patch", {"readTimeout": "21s"}, "PATCH")
         # What only some workers could do: the ports of the second one are taken.
-        taken = server.ports["rtp"] + 40
+        taken = free_media_port(2)
         with subprocess.Popen(  # noqa: ASYNC220
             [sys.executable, "-c", f"import socket,time; s=socket.socket(type=socket.SOCK_DGRAM); "
              f"s.bind(('127.0.0.1',{taken + 8})); print('ready', flush=True); time.sleep(600)"],

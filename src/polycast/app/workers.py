@@ -28,4 +28,4 @@ def worker_count(configuration: Configuration) -> int:
 def check_workers(configuration: Configuration) -> None:
     """Raise StartError if something in a configuration needs a single process."""
     if configuration.cluster:
-        raise StartError("cluster needs workers: 1")
+        raise StartError("cluster needs workers: 1; to use all cores, run a node on each of them")
