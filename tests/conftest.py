@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import signal
 import sys
 from pathlib import Path
@@ -29,6 +30,7 @@ hypothesis.settings.load_profile("polycast")
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    gc.disable()  # until all tests are known: nearly nothing of what is made until then is garbage
     if config.option.markexpr == "not programs":
         guard = programs.Guard()
         guard.install()
@@ -41,6 +43,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         programs.mark(items)
     if hasattr(config, "workerinput"):
         schedule.sort(items)
+    gc.collect()
+    gc.freeze()  # the collector need not look at all tests again and again
+    gc.enable()
 
 
 @pytest.hookimpl(optionalhook=True)

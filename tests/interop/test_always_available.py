@@ -20,7 +20,6 @@ from tests.interop.tools import HashedPacket, Program, Server
 pytestmark = pytest.mark.interop
 
 SETTINGS = """\
-api: yes
 paths:
   cam:
     alwaysAvailable: yes
