@@ -47,7 +47,6 @@ SHARED = {
     "interop/test_authentication.py": WHOLE_NAME,
     "interop/test_posted.py": WHOLE_NAME,
     "interop/test_srt_programs.py": r"^test_a_(source|destination)\b",
-    "chaos/test_hostile_clients.py": WHOLE_NAME,
     "chaos/test_origin_process.py": WHOLE_NAME,
     "net/test_packet_dump.py": WHOLE_NAME,
     "protocols/webrtc/test_long_run.py": WHOLE_NAME,
