@@ -21,7 +21,7 @@ from polycast.media.packet_buffer import PacketBuffer
 from polycast.media.track import RtpFormat, Track
 from polycast.rtp.header import MAXIMUM_PACKET_SIZE, build_header
 from polycast.rtp.payload.base import NO_PATTERN, PayloadPattern
-from polycast.rtp.payload.nal_unit_assembler import join_fragments
+from polycast.rtp.payload.nal_unit_assembler import split_fragments
 from polycast.rtp.payload.registry import payload_of_codec
 from polycast.wire.rtsp.interleaved import InterleavedRun
 from polycast.wire.rtsp.parser import MessageParser
@@ -151,6 +151,12 @@ class Beginnings:
 
 
 SPS = bytes.fromhex("6742c00dda0507ec0440000003004000000f03c50aa8")
+PPS = bytes.fromhex("68ce3c80")
+H265_SETS = [  # of a camera: 1920x1080, main profile
+    bytes.fromhex("40010c01ffff016000000300b0000003000003007bac0901"),
+    bytes.fromhex("420101016000000300b0000003000003007ba003c08010e58dae4932f4dc04040402"),
+    bytes.fromhex("4401c0f2f03c90"),
+]
 OPUS = Beginnings(Opus(), *[b"\xfc\x01\x02\x03"] * 4)
 BEGINNINGS = [
     Beginnings(
@@ -457,18 +463,31 @@ async def test_packets_among_which_is_another_payload_type_are_not_taken_at_once
 
 
 def fragments(randomness: random.Random, codec: Codec, number: int, kind: int) -> list[bytes]:
-    """Return the payloads of a picture in fragments (RFC 6184 section 5.8, RFC 7798 section 4.4.3)."""
-    count = randomness.randrange(2, 9)
+    """Return the payloads of a picture: its slices in fragments (RFC 6184 section 5.8, RFC 7798 section 4.4.3), some
+    key pictures after parameter sets in packets of their own."""
     if isinstance(codec, H265):
         header, order = bytes((49 << 1, 1)), b"\0\0" if codec.maximum_don_difference else b""
+        sets = [unit[:2] + order + unit[2:] for unit in H265_SETS]
     else:
-        header, order = bytes((0x5C,)), b""
-    payloads = []
-    for index in range(count):
-        second = kind | (0x80 if index == 0 else 0x40 if index == count - 1 else 0)
-        body = bytes((0x9A if not index else number & 0xFF,)) + randomness.randbytes(30 if index < count - 1 else 17)
-        payloads.append(header + bytes((second,)) + (order if index == 0 else b"") + body)
+        header, order, sets = bytes((0x5C,)), b"", [SPS, PPS]
+    payloads = sets if kind != 1 and randomness.random() < 0.7 else []
+    size = randomness.randrange(20, 40)
+    for slice_number in range(randomness.choice((1, 1, 2, 4))):
+        count = randomness.randrange(2, 9)
+        for index in range(count):
+            second = kind | (0x80 if index == 0 else 0x40 if index == count - 1 else 0)
+            start = (0x1A if slice_number else 0x9A) if not index else number & 0xFF
+            body = bytes((start,)) + randomness.randbytes(size if index < count - 1 else randomness.randint(17, size))
+            payloads = [*payloads, header + bytes((second,)) + (order if index == 0 else b"") + body]
     return payloads
+
+
+def reads(randomness: random.Random, packets: list[bytes]) -> Iterator[list[bytes]]:
+    """Yield the packets as reads bring them: most at once, some in several pieces."""
+    while packets:
+        count = len(packets) if randomness.random() < 0.7 else randomness.randint(1, len(packets))
+        yield packets[:count]
+        packets = packets[count:]
 
 
 def damage(randomness: random.Random, packets: list[bytes]) -> list[bytes]:
@@ -497,14 +516,13 @@ async def test_a_picture_in_fragments_becomes_the_frame_of_its_packets(
 ) -> None:
     joined = 0
 
-    def count(buffer: PacketBuffer, header_size: int, unit_header: bytes) -> bytes | None:
+    def count(buffer: PacketBuffer, header_size: int) -> list[bytes] | None:
         nonlocal joined
-        unit = join_fragments(buffer, header_size, unit_header)
-        joined += unit is not None
-        return unit
+        parts = split_fragments(buffer, header_size)
+        joined += parts is not None
+        return parts
 
-    monkeypatch.setattr("polycast.rtp.payload.h264.join_fragments", count)
-    monkeypatch.setattr("polycast.rtp.payload.h265.join_fragments", count)
+    monkeypatch.setattr("polycast.rtp.payload.nal_unit_assembler.split_fragments", count)
     randomness = random.Random(4)
     streams = [make_stream(Track(0, codec)) for _ in range(2)]
     readers = [Frames() for _ in streams]
@@ -512,6 +530,7 @@ async def test_a_picture_in_fragments_becomes_the_frame_of_its_packets(
         stream.add_reader(reader)
     key, other = (19, 1) if isinstance(codec, H265) else (5, 1)
     sequence = 65_500
+    waiting: list[bytes] = []
     for number in range(600):
         payloads = fragments(randomness, codec, number, other if number % 10 else key)
         packets = [
@@ -521,14 +540,20 @@ async def test_a_picture_in_fragments_becomes_the_frame_of_its_packets(
         sequence += len(packets) + (randomness.random() < 0.03)
         if randomness.random() < 0.3:
             packets = damage(randomness, packets)
-        take_or_add(streams[0], *packets)
-        add(streams[1], *packets)
+        waiting += packets
+        if randomness.random() < 0.2:
+            continue  # two pictures in one read
+        for each in reads(randomness, waiting):
+            take_or_add(streams[0], *each)
+            add(streams[1], *each)
+        waiting = []
     fast, single = (
-        [(each.units, each.pts, each.dts, each.key) for _, each in reader.entries if isinstance(each, Frame)]
+        [(each.units, each.pts, each.dts, each.key) if isinstance(each, Frame) else each for _, each in reader.entries]
         for reader in readers
     )
     assert fast == single
     assert len(single) > 300
+    assert any(isinstance(each, Track) for each in single)
     if isinstance(codec, H265) and codec.maximum_don_difference:
         assert joined == 0, "there are order numbers between the fragments"
     else:

@@ -15,11 +15,10 @@ from polycast.media.packet import RtpPacket
 from polycast.media.packet_buffer import PacketBuffer
 from polycast.media.timebase import WallTime, timestamp_difference, wall_time_to_ntp
 from polycast.media.track import Track
-from polycast.rtp.header import HEADER_SIZE, PacketSizes
-from polycast.rtp.payload.base import KEY, Depacketizer, Packetizer
+from polycast.rtp.header import HEADER_SIZE, PacketSizes, timestamp_at
+from polycast.rtp.payload.base import Depacketizer, Packetizer
 from polycast.rtp.payload.registry import make_depacketizer, make_packetizer
 from polycast.rtp.reports import SenderReportSource
-from polycast.rtp.scan import Summary
 
 # Seconds of media between two mappings of RTP timestamps to the wall clock, for a publisher of frames.
 REPORT_INTERVAL_SECONDS = 10
@@ -54,6 +53,11 @@ class FrameLane:
         """Whether frames are made from packets."""
         return self._depacketizer is not None
 
+    @property
+    def joins_fragments(self) -> bool:
+        """Whether `push_all` may process anything."""
+        return self._depacketizer is not None and self._depacketizer.splits_fragments
+
     def open(self, track: Track, frame_limit: int, *, is_start: bool) -> None:
         """Start making frames from the packets of a track by its current description, of at most ``frame_limit`` bytes.
 
@@ -84,21 +88,23 @@ class FrameLane:
             self._warnings.on_unreadable(self._track, depacketizer.last_error, now)
         return frames
 
-    def push_all(self, buffer: PacketBuffer, summary: Summary, now: float) -> Sequence[Frame] | None:
-        """Process packets that were scanned, as `push` does, if they are one whole frame.
+    def push_all(self, buffer: PacketBuffer, sequence: int, now: float, *, key: bool) -> Sequence[Frame] | None:
+        """Process packets that were scanned, as `push` does, if they are consecutive fragments of one unit.
 
-        None if they are not: nothing has been processed then.
+        None if they are not: nothing has been processed then. ``sequence``: number of the first packet. ``key``:
+        whether decoding can start there.
         """
         depacketizer = self._depacketizer
         if depacketizer is None:
             return ()
-        unit = depacketizer.whole_unit(buffer)
-        if unit is None:
+        parts = depacketizer.split(buffer)
+        if parts is None:
             return None
-        sequence, timestamp, _, flagged = summary
-        self._place(timestamp, now, key=bool(flagged) and bool(flagged[0].flags & KEY))
+        timestamp = timestamp_at(buffer.data, buffer.start + buffer.framing.header_size)
+        if timestamp != self._timestamp or now != self._now:
+            self._place(timestamp, now, key=key)
         errors = depacketizer.errors
-        frames = depacketizer.push_unit(unit, sequence, buffer.count, timestamp, self._pts)
+        frames = depacketizer.push_fragments(buffer, parts, sequence, timestamp, self._pts)
         if depacketizer.errors != errors:
             self._warnings.on_unreadable(self._track, depacketizer.last_error, now)
         return frames

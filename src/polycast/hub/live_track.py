@@ -270,12 +270,25 @@ class LiveTrack:
         self._lane.close()
 
     def _make_frames_of(self, run: FramedRun, summary: Summary, now: float) -> None:
-        with_parameters = {each.start: each for each in summary[3] if each.flags & PARAMETERS}
-        if not with_parameters:
-            frames = self._lane.push_all(run.buffer, summary, now)
-            if frames is not None:
+        if not self._lane.joins_fragments:
+            self._make_frames_each(run, summary, now)
+            return
+        sequence = summary[0]
+        for group in run.buffer.groups():
+            key = group.start + group.framing.header_size in run.key_starts
+            frames = self._lane.push_all(group, sequence, now, key=key)
+            if frames is None:
+                part = run
+                if group is not run.buffer:
+                    part = FramedRun(run.track_index, group)
+                    part.key_starts = run.key_starts
+                self._make_frames_each(part, summary, now)
+            elif frames:
                 self._finish(frames)
-                return
+            sequence = sequence + group.count & 0xFFFF
+
+    def _make_frames_each(self, run: FramedRun, summary: Summary, now: float) -> None:
+        with_parameters = {each.start: each for each in summary[3] if each.flags & PARAMETERS}
         for packet in run.packets:
             if packet.start in with_parameters:
                 self._update_parameters(packet.data, (with_parameters[packet.start],))

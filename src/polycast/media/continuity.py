@@ -205,22 +205,23 @@ class TrackContinuity:
         self.began = False
         self._has_inter |= not key
         position = time + self.shift
+        elapsed = self.ticks_since(now)
         if self.restarts or self.last is None:
             position = self._start(time, now)
-        elif not self._is_in_line(position, now, key, floor):
+        elif not self._is_in_line(position, now, elapsed, key, floor):
             position = self._place_jump(time, now, key)
         else:
             self._candidate = None
         self._time = time
-        return self._accept(position, now)
+        return self._accept(position, now, elapsed)
 
-    def _accept(self, position: int, now: float | None) -> int:
+    def _accept(self, position: int, now: float | None, elapsed: int) -> int:
         last = self.last
         if last is not None:
             step = position - last
             if 0 < step < self.rate:
                 self._step = step
-            reserve = self._reserve + self.ticks_since(now) - step
+            reserve = self._reserve + elapsed - step
             self._reserve = min(max(reserve, 0.0), MAXIMUM_RESERVE * self.rate)
             self._high = max(self._high, position)
         else:
@@ -247,12 +248,13 @@ class TrackContinuity:
             position = time + self.shift
         return position
 
-    def _is_in_line(self, position: int, now: float | None, key: bool, floor: int | None) -> bool:
+    def _is_in_line(self, position: int, now: float | None, elapsed: int, key: bool, floor: int | None) -> bool:
+        """``elapsed``: ticks of the clock since the last frame."""
         reached = self._high if floor is None else floor
         lateness = reached - position
         if lateness <= 0:
             self._late = 0
-            surplus = position - (self.last or 0) - self.ticks_since(now) - self._reserve
+            surplus = position - (self.last or 0) - elapsed - self._reserve
             if surplus <= DOUBTFUL_STEP * self.rate:
                 self._before = None
                 return True

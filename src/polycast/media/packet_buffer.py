@@ -67,6 +67,28 @@ class PacketBuffer:
         last = self.end - self.start - self.stride * (self.count - 1)
         return [self.stride - header_size] * (self.count - 1) + [last - header_size]
 
+    def groups(self) -> Sequence[PacketBuffer]:
+        """Return the packets in as few buffers as possible that have a ``stride`` or a single packet.
+
+        The fragments of a unit are such a group, as all but the last one usually have the same size.
+        """
+        if self.stride or self.count == 1:
+            return (self,)
+        sizes, header_size = self.sizes, self.framing.header_size
+        groups: list[PacketBuffer] = []
+        first, start = 0, self.start
+        while first < self.count:
+            size, end = sizes[first], first + 1
+            while end < self.count and sizes[end] == size:
+                end += 1
+            if end < self.count and sizes[end] < size:
+                end += 1
+            count, stride = end - first, size + header_size
+            stop = start + stride * (count - 1) + sizes[end - 1] + header_size
+            groups.append(PacketBuffer(self.framing, self.data, start, stop, count, stride))
+            first, start = end, stop
+        return groups
+
     def bounds(self) -> Iterator[tuple[int, int]]:
         """Yield the start (after the header) and end of each packet."""
         header_size = self.framing.header_size

@@ -48,7 +48,7 @@ _EXTENSION_BIT = 0x10
 
 _unpack_start = struct.Struct("!BBHI").unpack_from
 _pack_header = struct.Struct("!BBHII").pack
-_unpack_ssrc = struct.Struct("!I").unpack_from
+_unpack_word = struct.Struct("!I").unpack_from
 
 
 def parse_packet(data: bytes, start: int, end: int) -> RtpPacket:
@@ -110,9 +110,15 @@ def ssrc_of(packet: RtpPacket) -> int:
     return ssrc_at(packet.data, packet.start)
 
 
+def timestamp_at(data: bytes, start: int) -> int:
+    """Return the timestamp of the packet that starts at ``start``, 32 bits."""
+    timestamp: int = _unpack_word(data, start + 4)[0]
+    return timestamp
+
+
 def ssrc_at(data: bytes, start: int) -> int:
     """Return the synchronisation source of the packet that starts at ``start``, 32 bits."""
-    ssrc: int = _unpack_ssrc(data, start + 8)[0]
+    ssrc: int = _unpack_word(data, start + 8)[0]
     return ssrc
 
 

@@ -68,15 +68,24 @@ class Depacketizer(Protocol):
     lost_frames: int
     """Frames dropped because packets of theirs were lost."""
 
-    def whole_unit(self, buffer: PacketBuffer) -> bytes | None:
-        """Return the unit that a buffer contains in fragments, if its packets are one frame of that unit alone.
+    splits_fragments: bool
+    """Whether `split` may return anything."""
 
-        A shortcut for buffers that a `PacketScanner` has accepted; None if it does not apply. Pass it to `push_unit`.
+    def split(self, buffer: PacketBuffer) -> Sequence[bytes] | None:
+        """Return what the packets of a buffer carry, if they are consecutive fragments of one unit.
+
+        A shortcut for buffers that a `PacketScanner` has accepted; None if it does not apply. Pass the result to
+        `push_fragments`.
         """
         ...
 
-    def push_unit(self, unit: bytes, sequence: int, count: int, timestamp: int, pts: int) -> Sequence[Frame]:
-        """Process all packets of a frame: ``count`` of them from number ``sequence`` on; otherwise as `push`."""
+    def push_fragments(
+        self, buffer: PacketBuffer, parts: Sequence[bytes], sequence: int, timestamp: int, pts: int
+    ) -> Sequence[Frame]:
+        """Process all packets of a buffer at once, which `split` has returned as ``parts``; otherwise as `push`.
+
+        ``sequence`` is the number of the first packet.
+        """
         ...
 
     def push(self, packet: RtpPacket, pts: int) -> Sequence[Frame]:
@@ -102,6 +111,8 @@ class Packetizer(Protocol):
 class BaseDepacketizer:
     """Loss detection and error counting. Subclasses write `depacketize`; `on_loss` and `reset` if they do more."""
 
+    splits_fragments = False
+
     def __init__(self) -> None:
         self.errors = 0
         self.last_error = ""
@@ -124,19 +135,14 @@ class BaseDepacketizer:
             self.reset()
             return NO_FRAMES
 
-    def whole_unit(self, buffer: PacketBuffer) -> bytes | None:
-        """See `Depacketizer.whole_unit`."""
+    def split(self, buffer: PacketBuffer) -> Sequence[bytes] | None:
+        """See `Depacketizer.split`."""
         return None
 
-    def push_unit(self, unit: bytes, sequence: int, count: int, timestamp: int, pts: int) -> Sequence[Frame]:
-        """See `Depacketizer.push_unit`."""
-        if sequence != self._next_sequence and self._next_sequence >= 0:
-            self.on_loss()
-        self._next_sequence = (sequence + count) & 0xFFFF
-        return self.depacketize_unit(unit, timestamp, pts)
-
-    def depacketize_unit(self, unit: bytes, timestamp: int, pts: int) -> Sequence[Frame]:
-        """Return the frames that a frame of one unit completes, for formats that have `whole_unit`."""
+    def push_fragments(
+        self, buffer: PacketBuffer, parts: Sequence[bytes], sequence: int, timestamp: int, pts: int
+    ) -> Sequence[Frame]:
+        """See `Depacketizer.push_fragments`."""
         raise NotImplementedError
 
     def limit_frame_size(self, size: int) -> None:
@@ -193,6 +199,13 @@ class FragmentBuffer:
         if self.size > self.limit:
             raise RemoteProtocolError(f"frame is larger than {self.limit} bytes")
         self._parts.append(part)
+
+    def extend(self, parts: Sequence[bytes]) -> None:
+        """Add fragments. Raises `RemoteProtocolError` if the frame becomes too large."""
+        self.size += sum(map(len, parts))
+        if self.size > self.limit:
+            raise RemoteProtocolError(f"frame is larger than {self.limit} bytes")
+        self._parts += parts
 
     def clear(self) -> None:
         """Forget all fragments."""

@@ -10,12 +10,10 @@ from polycast.errors import RemoteProtocolError
 from polycast.media.codec import H264
 from polycast.media.frame import Frame
 from polycast.media.packet import RtpPacket
-from polycast.media.packet_buffer import PacketBuffer
 from polycast.media.track import Track
-from polycast.rtp.header import HEADER_SIZE
 from polycast.rtp.payload.base import KEY, PARAMETERS, BasePacketizer, PayloadPattern, Peek
 from polycast.rtp.payload.format_parameters import decode_base64_list, encode_base64_list
-from polycast.rtp.payload.nal_unit_assembler import NalUnitDepacketizer, join_fragments, packetize_units
+from polycast.rtp.payload.nal_unit_assembler import NalUnitDepacketizer, UnitRole, packetize_units
 from polycast.rtp.payload.rtp_payload import Part, RtpPayload, SdpMedia
 from polycast.rtp.refragment import Refragmenter, UnitRefragmenter
 
@@ -42,6 +40,10 @@ _TYPE_FLAGS[PICTURE_PARAMETER_SET] = PARAMETERS
 
 # The same by FU header, in which only a start bit (RFC 6184 section 5.8) counts.
 _FRAGMENT_FLAGS = [_TYPE_FLAGS[header & 0x1F] if header & _START_BIT else 0 for header in range(256)]
+
+_ROLES = [UnitRole.OTHER] * 32
+_ROLES[SLICE : IDR_SLICE + 1] = [UnitRole.PICTURE] * IDR_SLICE
+_ROLES[ACCESS_UNIT_DELIMITER] = UnitRole.DELIMITER
 
 # A fragment without start bit.
 CONTINUATION = PayloadPattern(0x1F << 24 | _START_BIT << 16, FU_A << 24)
@@ -133,18 +135,18 @@ def _split_aggregate(data: bytes, position: int, end: int) -> list[bytes]:
 class H264Depacketizer(NalUnitDepacketizer):
     """See `Depacketizer`."""
 
+    fragment_header_size = 2
+
     def __init__(self, codec: H264, clock_rate: int = 90_000) -> None:
         super().__init__()
         self.codec = codec
         """With the parameter sets received so far."""
         self._dts = h264.DtsExtractor(codec, clock_rate)
 
-    def whole_unit(self, buffer: PacketBuffer) -> bytes | None:
-        payload = buffer.start + buffer.framing.header_size + HEADER_SIZE
-        indicator, header = buffer.data[payload], buffer.data[payload + 1]
-        if indicator & 0x1F != FU_A:
+    def fragmented_header(self, data: bytes, payload: int) -> bytes | None:
+        if data[payload] & 0x1F != FU_A:
             return None
-        return join_fragments(buffer, 2, bytes((indicator & 0xE0 | header & 0x1F,)))
+        return bytes((data[payload] & 0xE0 | data[payload + 1] & 0x1F,))
 
     def unpack(self, data: bytes, payload: int, end: int) -> None:
         if payload >= end:
@@ -178,11 +180,8 @@ class H264Depacketizer(NalUnitDepacketizer):
         if header & _END_BIT:
             self.add_unit(self._fragments.take())
 
-    def is_picture(self, unit: bytes) -> bool:
-        return 1 <= unit[0] & 0x1F <= IDR_SLICE
-
-    def is_delimiter(self, unit: bytes) -> bool:
-        return unit[0] & 0x1F == ACCESS_UNIT_DELIMITER
+    def role_of(self, unit: bytes) -> UnitRole:
+        return _ROLES[unit[0] & 0x1F]
 
     def begins_frame(self, unit: bytes) -> bool:
         kind = unit[0] & 0x1F

@@ -10,12 +10,10 @@ from polycast.errors import RemoteProtocolError
 from polycast.media.codec import H265
 from polycast.media.frame import Frame
 from polycast.media.packet import RtpPacket
-from polycast.media.packet_buffer import PacketBuffer
 from polycast.media.track import Track
-from polycast.rtp.header import HEADER_SIZE as RTP_HEADER_SIZE
 from polycast.rtp.payload.base import KEY, PARAMETERS, BasePacketizer, PayloadPattern, Peek
 from polycast.rtp.payload.format_parameters import decode_base64_list, decode_integer, encode_base64_list
-from polycast.rtp.payload.nal_unit_assembler import NalUnitDepacketizer, join_fragments, packetize_units
+from polycast.rtp.payload.nal_unit_assembler import NalUnitDepacketizer, UnitRole, packetize_units
 from polycast.rtp.payload.rtp_payload import Part, RtpPayload, SdpMedia
 from polycast.rtp.refragment import Refragmenter, UnitRefragmenter
 
@@ -119,10 +117,17 @@ def _split_aggregate(data: bytes, position: int, end: int, donl: int) -> list[by
     return units
 
 
+def _unit_header(data: bytes, payload: int) -> bytes:
+    """Return the header of a NAL unit of which a fragment is given: F, LayerId and TID are those of the payload header
+    (RFC 7798 section 4.4.3)."""
+    return bytes((data[payload] & 0x81 | (data[payload + 2] & 0x3F) << 1, data[payload + 1]))
+
+
 class H265Depacketizer(NalUnitDepacketizer):
     """See `Depacketizer`. Decoding order numbers are ignored: transmission order is used as decoding order."""
 
     minimum_unit_size = _HEADER_SIZE
+    fragment_header_size = _HEADER_SIZE + 1
 
     def __init__(self, codec: H265, clock_rate: int = 90_000) -> None:
         super().__init__()
@@ -131,12 +136,10 @@ class H265Depacketizer(NalUnitDepacketizer):
         self._donl = 2 if codec.maximum_don_difference else 0
         self._dts = h265.DtsExtractor(codec, clock_rate)
 
-    def whole_unit(self, buffer: PacketBuffer) -> bytes | None:
-        data, payload = buffer.data, buffer.start + buffer.framing.header_size + RTP_HEADER_SIZE
+    def fragmented_header(self, data: bytes, payload: int) -> bytes | None:
         if data[payload] >> 1 & 0x3F != FRAGMENTATION_UNIT or self._donl:
             return None
-        header = data[payload + 2]
-        return join_fragments(buffer, 3, bytes((data[payload] & 0x81 | (header & 0x3F) << 1, data[payload + 1])))
+        return _unit_header(data, payload)
 
     def unpack(self, data: bytes, payload: int, end: int) -> None:
         if payload >= end:
@@ -164,8 +167,7 @@ class H265Depacketizer(NalUnitDepacketizer):
         header = data[payload + 2]
         if header & _START_BIT:
             self.fragment_started()
-            # RFC 7798 section 4.4.3: F, LayerId and TID are those of the payload header.
-            self._fragments.append(bytes((data[payload] & 0x81 | (header & 0x3F) << 1, data[payload + 1])))
+            self._fragments.append(_unit_header(data, payload))
         elif not self._fragments:
             self._damaged = True
             return
@@ -174,12 +176,12 @@ class H265Depacketizer(NalUnitDepacketizer):
         if header & _END_BIT:
             self.add_unit(self._fragments.take())
 
-    def is_picture(self, unit: bytes) -> bool:
-        # Type 0 with a first byte of zero and a second of zero is a start code, not a slice.
-        return unit[0] >> 1 & 0x3F < VIDEO_PARAMETER_SET and unit[1] != 0
-
-    def is_delimiter(self, unit: bytes) -> bool:
-        return unit[0] >> 1 & 0x3F == ACCESS_UNIT_DELIMITER
+    def role_of(self, unit: bytes) -> UnitRole:
+        kind = unit[0] >> 1 & 0x3F
+        if kind < VIDEO_PARAMETER_SET:
+            # Type 0 with a first byte of zero and a second of zero is a start code, not a slice.
+            return UnitRole.PICTURE if unit[1] else UnitRole.OTHER
+        return UnitRole.DELIMITER if kind == ACCESS_UNIT_DELIMITER else UnitRole.OTHER
 
     def begins_frame(self, unit: bytes) -> bool:
         kind = unit[0] >> 1 & 0x3F

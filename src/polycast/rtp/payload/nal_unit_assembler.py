@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from enum import Enum
+from functools import lru_cache
+from struct import Struct
+from typing import Final
 
 from polycast.codecs.nal import MAXIMUM_NAL_UNITS_PER_FRAME, split_annexb
 from polycast.errors import RemoteProtocolError
@@ -19,6 +23,22 @@ _START_BIT = 0x80
 _END_BIT = 0x40
 _KIND_OF_FRAGMENT = 0x3F
 
+_KEPT_SHAPES: Final = 512
+"""Sizes and numbers of fragments whose reader is kept; with at most 256 packets in a read, they take 4 MiB at most."""
+
+
+class UnitRole(Enum):
+    """What a NAL unit is to its access unit."""
+
+    PICTURE = 1
+    """A slice."""
+    DELIMITER = 2
+    OTHER = 3
+
+
+# Members of an enumeration take longer to look up.
+_PICTURE, _DELIMITER = UnitRole.PICTURE, UnitRole.DELIMITER
+
 
 class NalUnitDepacketizer(BaseDepacketizer):
     """Base of the H.264 and H.265 depacketizers.
@@ -27,8 +47,11 @@ class NalUnitDepacketizer(BaseDepacketizer):
     the next one too unless its first NAL unit shows that nothing is missing in front of it.
     """
 
+    splits_fragments = True
     minimum_unit_size = 1
     """Bytes of a NAL unit's header."""
+    fragment_header_size: int
+    """Bytes of the payload header of a fragment, whose last one has start bit and end bit."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -54,18 +77,44 @@ class NalUnitDepacketizer(BaseDepacketizer):
             self._end_marked(frames)
         return frames
 
-    def depacketize_unit(self, unit: bytes, timestamp: int, pts: int) -> Sequence[Frame]:
+    def split(self, buffer: PacketBuffer) -> Sequence[bytes] | None:
+        payload = buffer.start + buffer.framing.header_size + HEADER_SIZE
+        if not buffer.stride or buffer.count < 2 or self.fragmented_header(buffer.data, payload) is None:
+            return None
+        return split_fragments(buffer, self.fragment_header_size)
+
+    def push_fragments(
+        self, buffer: PacketBuffer, parts: Sequence[bytes], sequence: int, timestamp: int, pts: int
+    ) -> Sequence[Frame]:
+        if sequence != self._next_sequence and self._next_sequence >= 0:
+            self.on_loss()
+        self._next_sequence = (sequence + buffer.count) & 0xFFFF
         frames: list[Frame] = []
         if timestamp != self._timestamp:
             self._begin_frame(timestamp, pts, frames)
-        self.fragment_started()
+        first = buffer.start + buffer.framing.header_size
+        last = first + buffer.stride * (buffer.count - 1)
         try:
-            self.add_unit(unit)
+            self._unpack_fragments(buffer.data, first + HEADER_SIZE, last + HEADER_SIZE, parts)
         except RemoteProtocolError as error:
             self.fail(error)
             self.reset()
-        self._end_marked(frames)
+        if buffer.data[last + 1] >= MARKER:
+            self._end_marked(frames)
         return frames
+
+    def _unpack_fragments(self, data: bytes, first: int, last: int, parts: Sequence[bytes]) -> None:
+        """Process fragments of one unit; ``first`` and ``last``: the payloads of the first and the last one."""
+        place = self.fragment_header_size - 1
+        if data[first + place] & _START_BIT:
+            self.fragment_started()
+            self._fragments.append(self.fragmented_header(data, first) or b"")
+        elif not self._fragments:
+            self._damaged = True
+            return
+        self._fragments.extend(parts)
+        if data[last + place] & _END_BIT:
+            self.add_unit(self._fragments.take())
 
     def _begin_frame(self, timestamp: int, pts: int, frames: list[Frame]) -> None:
         if self._timestamp >= 0:
@@ -97,28 +146,28 @@ class NalUnitDepacketizer(BaseDepacketizer):
         """Add a complete NAL unit to the frame in progress."""
         if len(unit) < self.minimum_unit_size:
             return
+        role = self.role_of(unit)
         # Some cameras send whole Annex B byte streams instead of one NAL unit. Emulation prevention keeps start
         # codes out of NAL units; the search is spared for slices, which are large.
-        if not self.is_picture(unit) and _START_CODE in unit:
+        if role is not _PICTURE and _START_CODE in unit:
             for part in split_annexb(_START_CODE + unit):
-                self._add_single_unit(part)
+                if len(part) >= self.minimum_unit_size:
+                    self._add_single_unit(part, self.role_of(part))
         else:
-            self._add_single_unit(unit)
+            self._add_single_unit(unit, role)
 
-    def _add_single_unit(self, unit: bytes) -> None:
-        if len(unit) < self.minimum_unit_size:
-            return
+    def _add_single_unit(self, unit: bytes, role: UnitRole) -> None:
         if self._loss and not self._has_picture and not self.begins_frame(unit):
             self._damaged = True
         self._loss = False
-        if self.is_delimiter(unit):
+        if role is _DELIMITER:
             return
         self._size += len(unit)
         if len(self._units) >= MAXIMUM_NAL_UNITS_PER_FRAME or self._size > self._fragments.limit:
             self._forget_frame()
             raise RemoteProtocolError("access unit has too many NAL units or is too large")
         self._units.append(unit)
-        if self.is_picture(unit):
+        if role is _PICTURE:
             self._has_picture = True
 
     def fragment_started(self) -> None:
@@ -163,12 +212,13 @@ class NalUnitDepacketizer(BaseDepacketizer):
         """Call `add_unit` for every NAL unit that the payload ``data[payload:end]`` completes."""
         raise NotImplementedError
 
-    def is_picture(self, unit: bytes) -> bool:
-        """Return whether ``unit`` is a slice."""
+    def fragmented_header(self, data: bytes, payload: int) -> bytes | None:
+        """Return the header of the NAL unit of which ``data[payload:]`` is a fragment; None if it is none, or one that
+        has more than payload header and data."""
         raise NotImplementedError
 
-    def is_delimiter(self, unit: bytes) -> bool:
-        """Return whether ``unit`` is an access unit delimiter."""
+    def role_of(self, unit: bytes) -> UnitRole:
+        """Return what ``unit`` is."""
         raise NotImplementedError
 
     def begins_frame(self, unit: bytes) -> bool:
@@ -176,35 +226,42 @@ class NalUnitDepacketizer(BaseDepacketizer):
         raise NotImplementedError
 
 
-def join_fragments(buffer: PacketBuffer, header_size: int, unit_header: bytes) -> bytes | None:
-    """Return the NAL unit that a buffer has in fragments, ``unit_header`` first, if it has nothing else.
+def split_fragments(buffer: PacketBuffer, header_size: int) -> list[bytes] | None:
+    """Return the parts of a NAL unit that the packets of a buffer carry, if they are consecutive fragments of it.
 
     `PacketScanner` must have accepted the packets, and the first one must be a fragment. None unless the others are of
-    the same size and kind, the first one is the start of the unit, the last one its end and that of the picture, and no
-    other one is. ``header_size`` is that of the payload headers, whose last byte has start bit and end bit.
+    the same size, kind and time, only the first one may be the start of the unit, and only the last one its end or that
+    of the picture. ``header_size`` is that of the payload headers, whose last byte has start bit and end bit.
     """
     data, stride, count, end = buffer.data, buffer.stride, buffer.count, buffer.end
-    if not stride or count < 2:
-        return None
     start = buffer.start + buffer.framing.header_size
     payload = start + HEADER_SIZE
     headers = data[payload + header_size - 1 : end : stride]
-    kind = headers[-1] & _KIND_OF_FRAGMENT
-    seconds = data[start + 1 : end : stride]
+    kind = headers[0] & _KIND_OF_FRAGMENT
+    begins, ends = headers[0] == kind | _START_BIT, headers[-1] == kind | _END_BIT
+    last = start + stride * (count - 1)
     if (
-        data[payload:end:stride].count(data[payload]) != count
-        or headers[-1] != kind | _END_BIT
-        or headers[0] != kind | _START_BIT
-        or headers.count(kind) != count - 2
-        or seconds[-1] < MARKER
-        or seconds.count(seconds[-1]) != 1
-        or any(data[place:end:stride].count(data[place]) != count for place in range(start + 4, start + 8))
+        headers.count(kind) != count - begins - ends
+        or data[payload:end:stride].count(data[payload]) != count
+        or max(data[start + 1 : last : stride]) >= MARKER
     ):
         return None
     size = stride - buffer.framing.header_size - HEADER_SIZE - header_size
-    begins = range(payload + header_size, end, stride)
-    parts = [data[begin : begin + size] for begin in begins[:-1]]
-    return b"".join((unit_header, *parts, data[begins[-1] : end]))
+    timestamp = data[start + 4 : start + 8]
+    fields = _fragment_fields(size, header_size, buffer.framing.header_size, count - 1)
+    *found, final = fields.unpack_from(data, start + 4)
+    parts = found[1::2]
+    if final != timestamp or found[::2].count(timestamp) != count - 1:
+        return None
+    parts.append(data[last + HEADER_SIZE + header_size : end])
+    return parts
+
+
+@lru_cache(_KEPT_SHAPES)
+def _fragment_fields(size: int, header_size: int, framing_size: int, count: int) -> Struct:
+    """Return a reader of the timestamps and parts of ``count`` packets with parts of ``size`` bytes, and of the
+    timestamp of one more. It takes a fifth of the time that slices take."""
+    return Struct(f"4s{HEADER_SIZE - 8 + header_size}x{size}s{framing_size + 4}x" * count + "4s")
 
 
 def packetize_units(

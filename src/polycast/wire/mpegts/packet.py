@@ -5,11 +5,14 @@ from __future__ import annotations
 from functools import lru_cache
 from struct import Struct
 
-from polycast.wire.mpegts.constants import PAYLOAD_SIZE, SYNC_BYTE, TIMESTAMP_MASK
+from polycast.wire.mpegts.constants import PACKET_SIZE, PAYLOAD_SIZE, SYNC_BYTE, TIMESTAMP_MASK
 
 _STUFFING = b"\xff" * PAYLOAD_SIZE
 _FLAG_RANDOM_ACCESS = 0x40
 _FLAG_PCR = 0x10
+_PAYLOAD_ONLY = 0x10
+"""The last byte of a packet's header without its counter: there is a payload, and no adaptation field."""
+_COUNTERS = bytes(_PAYLOAD_ONLY | counter for counter in range(16))
 
 
 def _stuffing_field(size: int) -> bytes:
@@ -51,9 +54,9 @@ class PacketWriter:
             high = flags << 8 | pid
             return [bytes((SYNC_BYTE, high >> 8, high & 0xFF, control | counter)) for counter in range(16)]
 
-        self._plain = headers(0, 0x10)
+        self._plain = headers(0, _PAYLOAD_ONLY)[0]
         self._filled = headers(0, 0x30)
-        self._start = headers(0x40, 0x10)
+        self._start = headers(0x40, _PAYLOAD_ONLY)
         self._start_filled = headers(0x40, 0x30)
         self._counter = 0
 
@@ -75,23 +78,18 @@ class PacketWriter:
             self._counter = (counter + 1) & 15
             return self._write_single(adaptation, header + payload, missing, counter)
         first = self._start_filled if adaptation else self._start
-        size = len(payload)
-        full = (size - taken) // PAYLOAD_SIZE
-        end = taken + full * PAYLOAD_SIZE
-        begin = counter + 1 & 15
-        pieces = [b""] * (4 + 2 * full)
-        pieces[:4] = first[counter], adaptation, header, payload[:taken]
-        pieces[4::2] = (self._plain * ((begin + full + 15) // 16))[begin : begin + full]
-        pieces[5::2] = _split(payload, taken, full)
-        append = pieces.append
-        counter = (counter + full) & 15
-        if end < size:
-            counter = (counter + 1) & 15
-            append(self._filled[counter])
-            append(_stuffing_field(PAYLOAD_SIZE - (size - end)))
-            append(payload[end:])
-        self._counter = (counter + 1) & 15
-        return b"".join(pieces)
+        full, rest = divmod(len(payload) - taken, PAYLOAD_SIZE)
+        start = b"".join((first[counter], adaptation, header, payload[:taken]))
+        # Full packets differ in their counter only. It is set for all at once.
+        packets = bytearray(self._plain).join((start, *_split(payload, taken, full)))
+        counter = counter + 1 & 15
+        packets[PACKET_SIZE + 3 :: PACKET_SIZE] = (_COUNTERS * (full // 16 + 2))[counter : counter + full]
+        counter += full
+        if rest:
+            packets += self._filled[counter & 15] + _stuffing_field(PAYLOAD_SIZE - rest) + payload[-rest:]
+            counter += 1
+        self._counter = counter & 15
+        return bytes(packets)
 
     def _write_single(self, adaptation: bytes, content: bytes, missing: int, counter: int) -> bytes:
         if missing:
