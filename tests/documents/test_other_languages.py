@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 from html.parser import HTMLParser
@@ -10,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from tests.documents.snippets import SNIPPETS, Snippet
-from tests.interop.tools import require
+from tests.interop.tools import make_certificate, require
 
 RUN_ELSEWHERE = {"sh", "python", "yaml"}
 """Languages of test_commands.py, test_programs.py and tests/test_documents.py."""
@@ -23,7 +24,7 @@ events {{}}
 http {{
     access_log off;
     {temporary}
-    server {{ listen 127.0.0.1:1; {location} }}
+    {server}
 }}
 """
 TEMPORARY = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
@@ -73,7 +74,11 @@ def test_nginx(snippet: Snippet, tmp_path: Path) -> None:
     require("nginx")
     temporary = " ".join(f"{each}_temp_path {tmp_path / each};" for each in TEMPORARY)
     file = tmp_path / "nginx.conf"
-    file.write_text(NGINX.format(temporary=temporary, location=snippet.text))
+    make_certificate(tmp_path)
+    server = snippet.text if "server {" in snippet.text else f"server {{ listen 127.0.0.1:1; {snippet.text} }}"
+    server = re.sub(r"(ssl_certificate) /.*;", rf"\1 {tmp_path}/server.crt;", server)
+    server = re.sub(r"(ssl_certificate_key) /.*;", rf"\1 {tmp_path}/server.key;", server)
+    file.write_text(NGINX.format(temporary=temporary, server=server))
     command = ["nginx", "-t", "-p", tmp_path, "-c", file]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
     assert done.returncode == 0, done.stderr

@@ -223,6 +223,18 @@ async def test_chromium_hears_what_is_converted_and_else_says_why_not(is_convert
                     assert not await page.evaluate(HEARD)
 
 
+async def test_the_page_says_when_the_media_port_cannot_be_reached() -> None:
+    sooner = """const later = window.setTimeout;
+      window.setTimeout = (run, delay, ...rest) => later(run, delay === 12000 ? 300 : delay, ...rest);"""
+    async with running(**RTSP) as fixture, launch() as browser:  # Chromium makes no connections to loopback addresses
+        with ffmpeg(fixture.app.servers["RTSP"].ports["rtspAddress"], "cam", *H264):
+            await published(fixture, "cam")
+            page = await browser.open("about:blank")
+            await page.call("Page.addScriptToEvaluateOnNewDocument", source=sooner)
+            await page.navigate(f"http://127.0.0.1:{fixture.server.port}/cam/")
+            await page.wait_for("document.getElementById('title').textContent.includes('media port cannot be reached')")
+
+
 async def test_chromium_is_told_of_b_frames() -> None:
     async with running(**RTSP, webrtcReorder="refuse") as fixture:
         port = fixture.app.servers["RTSP"].ports["rtspAddress"]

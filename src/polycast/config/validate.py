@@ -224,7 +224,8 @@ def _path_errors(name: str, path: PathConfiguration, dialect: Dialect) -> Iterat
         yield from _source_errors(name, path, source, dialect)
     if path.source_on_demand and path.source == "publisher":
         yield ConfigurationError(
-            "'sourceOnDemand' is useless when source is 'publisher' (add source, or use runOnDemand)",
+            "'sourceOnDemand' is useless when source is 'publisher' "
+            "(add source, or use runOnDemand; where pathDefaults sets it: 'sourceOnDemand: no')",
             ("sourceOnDemand",),
             ("source",),
         )

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import ctypes
+import os
+import sys
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 from polycast.errors import MissingDependency, missing_packages
@@ -9,6 +14,9 @@ from polycast.errors import MissingDependency, missing_packages
 
 def import_av(purpose: str = "encoding and decoding") -> Any:
     """Return the module ``av``. Raises MissingDependency, whose text says what it is needed for."""
+    if "av" not in sys.modules:
+        for package in ("numpy", "av"):
+            load_libraries(package)
     try:
         import av
         import av.video.reformatter
@@ -16,6 +24,27 @@ def import_av(purpose: str = "encoding and decoding") -> Any:
     except ImportError as error:
         raise MissingDependency(f"{missing_packages(purpose, 'av', 'numpy')} ({error})") from error
     return av
+
+
+def load_libraries(package: str) -> None:
+    """Load the shared libraries that a package for Linux brings along, so that its import finds them loaded.
+
+    An import would hold the interpreter's lock meanwhile, and with it the event loop, which runs in another thread. A
+    call of a C function through ctypes does not; ``ctypes.CDLL(name)`` would. What cannot be loaded is left to the
+    import, which says why.
+    """
+    found = find_spec(package)
+    if found is None or found.origin is None:
+        return
+    folder = Path(found.origin).parent
+    libraries = sorted(folder.with_name(f"{package}.libs").glob("*.so*"))
+    if not libraries:
+        return
+    load = ctypes.CDLL(None).dlopen
+    load.argtypes, load.restype = (ctypes.c_char_p, ctypes.c_int), ctypes.c_void_p
+    for library in (*libraries, *sorted(folder.rglob("*.so"))):
+        if "_tests." not in library.name:
+            load(os.fsencode(library), os.RTLD_NOW)
 
 
 def missing_for(key: str) -> str:

@@ -20,6 +20,8 @@
 class WebRTCPublisher {
   static RETRY_MILLISECONDS = 2000;
   static DISCONNECTED_MILLISECONDS = 5000;
+  /** The server ends a session that is not connected ten seconds after its answer; browsers may go on for a minute. */
+  static CONNECT_MILLISECONDS = 12000;
 
   constructor(options) {
     this.options = options;
@@ -69,6 +71,7 @@ class WebRTCPublisher {
     if (this.isClosed || this.connection !== connection) return;
     const location = response.headers.get("location");
     this.session = location === null ? null : new URL(location, response.url).href;
+    this.timer = setTimeout(() => this.#fail(new Error("the server cannot be reached over WebRTC")), WebRTCPublisher.CONNECT_MILLISECONDS);
     await connection.setRemoteDescription({ type: "answer", sdp: this.#limitAudio(await response.text()) });
     await this.#limitVideo(connection);
   }
@@ -93,7 +96,7 @@ class WebRTCPublisher {
   }
 
   #onConnectionState(connection) {
-    if (this.isClosed || this.connection !== connection) return;
+    if (this.isClosed || this.connection !== connection || connection.connectionState === "connecting") return;
     clearTimeout(this.timer);
     switch (connection.connectionState) {
       case "connected":

@@ -18,6 +18,8 @@
 class WebRTCReader {
   static RETRY_MILLISECONDS = 2000;
   static DISCONNECTED_MILLISECONDS = 5000;
+  /** The server ends a session that is not connected ten seconds after its answer; browsers may go on for a minute. */
+  static CONNECT_MILLISECONDS = 12000;
 
   constructor(options) {
     this.options = options;
@@ -65,6 +67,7 @@ class WebRTCReader {
     if (this.isClosed || this.connection !== connection) return;
     const location = response.headers.get("location");
     this.session = location === null ? null : new URL(location, response.url).href;
+    this.timer = setTimeout(() => this.#fail(new Error("the server cannot be reached over WebRTC")), WebRTCReader.CONNECT_MILLISECONDS);
     await connection.setRemoteDescription({ type: "answer", sdp: await response.text() });
     const notices = WebRTCReader.notices(response);
     if (notices.length > 0) this.options.onNotice?.(notices);
@@ -78,7 +81,7 @@ class WebRTCReader {
   }
 
   #onConnectionState(connection) {
-    if (this.isClosed || this.connection !== connection) return;
+    if (this.isClosed || this.connection !== connection || connection.connectionState === "connecting") return;
     clearTimeout(this.timer);
     switch (connection.connectionState) {
       case "connected":
