@@ -71,6 +71,16 @@ def test_the_comparison_has_the_tables_of_the_readme() -> None:
     assert re.findall(r"^\| \| Polycast \|.*\n(?:\|.*\n)+", comparison, re.MULTILINE) == tables
 
 
+@pytest.mark.parametrize("name", ["docs/design.md", "CONTRIBUTING.md"])
+def test_files_that_developers_are_told_to_look_in_exist(name: str) -> None:
+    """In the package or in the repository. Names with ``<protocol>`` stand for many."""
+    named = set(re.findall(r"`((?:[\w-]+/)+(?:[\w-]+\.\w+)?)`", (ROOT / name).read_text()))
+    assert len(named) > 5
+    assert {
+        each for each in named if not any((base / each).exists() for base in (ROOT / "src/polycast", ROOT))
+    } == set()
+
+
 def test_there_are_configurations() -> None:
     assert len(SNIPPETS) >= 8
 
