@@ -5,8 +5,13 @@ from __future__ import annotations
 import ast
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+
+import msgspec
+
+from polycast.config.fields import Field, configuration_fields, path_fields
+from polycast.config.services import SERVICES
 
 SOURCE = Path(__file__).resolve().parent.parent / "src" / "polycast"
 
@@ -63,3 +68,23 @@ def unused() -> list[str]:
 
 def test_every_name_is_used() -> None:
     assert unused() == []
+
+
+def unused_settings(fields: Iterable[Field]) -> list[str]:
+    """Return the keys of settings that nothing reads: as an attribute, by their names, or as those of a service."""
+    trees = [ast.parse(path.read_text()) for path in SOURCE.rglob("*.py") if "dialects" not in path.parts]
+    used = {name for tree in trees for name in uses(tree)}
+    return sorted(
+        field.key
+        for field in fields
+        if not {field.name, field.key} & used
+        if not any(field.key.startswith(prefix) for prefix in SERVICES)
+    )
+
+
+def test_every_setting_has_an_effect() -> None:
+    assert unused_settings([*configuration_fields().values(), *path_fields().values()]) == []
+    (field,) = [each for each in configuration_fields().values() if each.key == "rtmp"]
+    assert unused_settings([msgspec.structs.replace(field, key="rtmpGreeting", name="rtmp_greeting")]) == [
+        "rtmpGreeting"
+    ]

@@ -467,8 +467,8 @@ async def test_commands_need_credentials_or_permission(it: Server) -> None:
 # Tracks
 
 
-def test_every_codec_has_a_label() -> None:
-    assert set(LABELS) == {codec.name for codec in CODEC_TYPES}
+def test_labels_are_those_of_codecs() -> None:
+    assert set(LABELS) <= {codec.name for codec in CODEC_TYPES}
 
 
 SPS = bytes.fromhex("6742c00dda0507ec0440000003004000000f03c50aa8")

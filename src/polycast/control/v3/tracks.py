@@ -11,31 +11,14 @@ from polycast.errors import RemoteProtocolError
 from polycast.media.codec import AC3, EAC3, G711, H264, H265, LPCM, VP9, Codec, MPEG4Audio, Opus
 
 LABELS: Final[Mapping[str, str]] = {
-    "AV1": "AV1",
-    "VP9": "VP9",
-    "VP8": "VP8",
-    "H265": "H265",
-    "H264": "H264",
     "MPEG4Video": "MPEG-4 Video",
     "MPEG2Video": "MPEG-1/2 Video",
     "JPEG": "M-JPEG",
-    "Opus": "Opus",
-    "FLAC": "FLAC",
-    "Vorbis": "Vorbis",
     "MPEG4Audio": "MPEG-4 Audio",
     "MPEG2Audio": "MPEG-1/2 Audio",
-    "AC3": "AC3",
-    "EAC3": "EAC3",
-    "Speex": "Speex",
-    "G726": "G726",
-    "G722": "G722",
-    "G711": "G711",
-    "LPCM": "LPCM",
     "MPEGTS": "MPEG-TS",
-    "KLV": "KLV",
-    "Generic": "Generic",
 }
-"""By the names of the codecs."""
+"""Of codecs that API v3 does not call by their names."""
 
 _H264_PROFILES: Final = {
     66: "Baseline",
@@ -65,7 +48,7 @@ _H265_PROFILES: Final = {
 
 def label_of(codec: Codec) -> str:
     """Return what API v3 calls a codec."""
-    return LABELS[codec.name]
+    return LABELS.get(codec.name, codec.name)
 
 
 def describe_track(codec: Codec) -> TrackFields:
