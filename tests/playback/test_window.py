@@ -46,12 +46,16 @@ class Viewer:
     def size_of(self, name: str) -> int | None:
         return 1 if self.window.find(name) is not None or self.window.find_head(name) is not None else None
 
-    def see(self, parts: Sequence[Segment], now: float) -> Playlist:
+    def see(self, parts: Sequence[Segment], now: float, older: Sequence[str] = ()) -> Playlist:
         """Return the playlist at some seconds after `EPOCH`."""
-        self.window.update(parts, EPOCH * SECOND + round(now * SECOND))
+        self.window.update(parts, EPOCH * SECOND + round(now * SECOND), older)
         self.last = self.checker.check(self.window.write().decode())
         self.checker.check_delta(self.window.write(skips=True).decode(), self.last)
         return self.last
+
+
+def by_date(*parts: Segment) -> list[Segment]:
+    return sorted(parts, key=lambda each: each.start)
 
 
 def viewer_of(length: float = 60, shortest: float = 1, number: int = 100) -> Viewer:
@@ -144,14 +148,43 @@ def test_a_recording_that_ended_without_completing_its_file() -> None:
 
 
 def test_the_clock_is_set_back() -> None:
-    viewer = viewer_of()
-    viewer.see([part(1000, 10, joins=False)], 1010)
-    window = viewer.window
-    assert window.update([part(0, 10, joins=False)], EPOCH * SECOND + 11 * SECOND)
-    text = window.write().decode()
-    assert text.count("#EXTINF") == 5
-    assert "#EXT-X-MEDIA-SEQUENCE:105" in text
-    assert "#EXT-X-DISCONTINUITY-SEQUENCE:8" in text
+    viewer = viewer_of(length=60)
+    old = [part(begin, 10, joins=begin > 960) for begin in range(960, 1000, 10)]
+    viewer.see([*old, part(1000, 5.5, is_complete=False)], 1006)
+    # now the clock is set back by half a minute: the new files have dates of old ones
+    old.append(part(1000, 6))
+    for now in (976, 977.5, 981):
+        playlist = viewer.see(by_date(*old, part(976, now - 976 + 0.1, joins=False, is_complete=False)), now)
+    assert places(playlist)[-4:] == [(1002, 2), (1004, 2), (976, 2), (978, 2)]
+    assert [segment.sequence for segment in playlist.segments if segment.discontinuity] == [123]
+    assert not any(segment.gap for segment in playlist.segments)
+    assert playlist.media_sequence == 100, "nothing has vanished"
+    # 26 s after it: what is listed leaves the window when it would have left it with the clock as it was
+    new = [part(976, 10, joins=False), part(986, 10)]
+    playlist = viewer.see(by_date(*old, *new, part(996, 6, is_complete=False)), 1002)
+    assert places(playlist)[0] == (972, 2)
+    assert places(playlist)[-1] == (998, 2)
+    playlist = viewer.see(by_date(*old, *new, part(996, 10), part(1006, 30)), 1036)
+    assert places(playlist)[0] == (976, 2), "when a minute has passed, only what was recorded since is listed"
+    assert places(playlist)[-1] == (1034, 2)
+
+
+def test_the_clock_was_set_back_before_anybody_looked() -> None:
+    viewer = viewer_of(length=60)
+    old = [part(begin, 10, joins=begin > 0) for begin in range(0, 100, 10)]
+    for now in range(42, 90, 2):
+        new = [
+            part(begin + 0.5, min(10, now - begin - 0.5), joins=begin > 40, is_complete=now - begin > 10)
+            for begin in range(40, now, 10)
+        ]
+        known = [each for each in old if each.start <= (EPOCH + now + 10) * SECOND]
+        future = [each.file for each in known if each.start > (EPOCH + 42 - 10) * SECOND]
+        playlist = viewer.see(by_date(*known, *new), now, future)
+    dates = [date for date, _ in places(playlist)]
+    assert dates == sorted(dates), "files from before do not come among those that are recorded"
+    assert places(playlist)[-1] == (84.5, 2)
+    assert dates[:6] == [28, 30, 32, 34, 36, 38]
+    assert len([date for date in dates if date > 40]) == 5 * 5 - 2
 
 
 def test_no_key_frame_for_minutes() -> None:

@@ -7,7 +7,7 @@ files: players merge playlists by these numbers.
 from __future__ import annotations
 
 from collections import OrderedDict, deque
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from itertools import islice, pairwise
 from math import ceil
 from typing import Final, NamedTuple
@@ -32,7 +32,9 @@ HOLD_BACK_TARGETS: Final = 3
 RETAINED: Final = 32
 """Segments that can still be loaded after they have left the playlist."""
 CLOCK_STEP: Final = 10 * NANOSECONDS
-"""Nanoseconds that a file may begin after the current time. If it is more, the clock was set back."""
+"""Nanoseconds that a file may begin after the current time."""
+SET_BACK: Final = NANOSECONDS
+"""Nanoseconds by which the clock goes back if it was set; a recorder begins a new file at no less."""
 
 
 class WindowSegment(NamedTuple):
@@ -52,6 +54,8 @@ class WindowSegment(NamedTuple):
     """Whether it does not continue the segment before."""
     is_last: bool
     """Whether it is the last segment of its file."""
+    ahead: int = 0
+    """Nanoseconds by which the clock was set back since."""
 
     @property
     def start(self) -> int:
@@ -62,6 +66,24 @@ class WindowSegment(NamedTuple):
     def until(self) -> int:
         """End of its samples in the file, in nanoseconds: sound may continue after the last picture."""
         return self.end + TAIL if self.is_last else self.end
+
+
+class _Seen:
+    """What the last update has seen of clock and files."""
+
+    def __init__(self) -> None:
+        self.now = 0
+        """The time."""
+        self.files: set[str] = set()
+        self.older: set[str] = set()
+        """Those that were recorded before the clock was set back."""
+        self.missing: set[str] = set()
+        """Files that are gone, although their segments are listed."""
+
+    def follow(self, now: int, files: set[str], older: Collection[str]) -> None:
+        """Take an update; ``older``: files that are found to be older now, except for those that were seen before."""
+        self.older = (self.older & files) | (set(older) - self.files)
+        self.now, self.files = now, files
 
 
 class LiveWindow:
@@ -79,13 +101,12 @@ class LiveWindow:
         self._prefix = prefix
         self._segments: deque[WindowSegment] = deque()
         self._last: WindowSegment | None = None
+        self._seen = _Seen()
         self._retained: OrderedDict[int, WindowSegment] = OrderedDict()
         self._heads: dict[str, Segment] = {}
         """For each description of the tracks, a file that has it, by its identification."""
         self._lines: dict[int, str] = {}
         """The lines of each segment."""
-        self._missing: set[str] = set()
-        """Files that are gone, although their segments are listed."""
         self._target = 0
 
     @property
@@ -107,38 +128,53 @@ class LiveWindow:
         """Return when the window begins; both in nanoseconds since 1970."""
         return now - self._length
 
+    @property
+    def latest(self) -> int:
+        """When the last file that is listed begins, in nanoseconds since 1970; after now if the clock was set back."""
+        return max((segment.part.start for segment in self._segments), default=0)
+
     # Update
 
-    def update(self, parts: Sequence[Segment], now: int) -> bool:
+    def update(self, parts: Sequence[Segment], now: int, older: Collection[str] = ()) -> bool:
         """Take the files of the window, in order, with their cuts; return whether the playlist has changed.
 
-        ``now`` in nanoseconds since 1970.
+        ``now`` in nanoseconds since 1970. ``older``: those files that were recorded before the clock was set back,
+        although their names say a later time.
+
+        When the clock is set back, what is listed stays, as long as it would have otherwise. What is recorded from then
+        on follows it, with a discontinuity. Files from before that are not listed yet never are: their dates would put
+        them among those that are recorded now.
         """
         number, first = self._next_number, self._segments[0].number if self._segments else 0
-        missing = self._missing
-        self._missing = {segment.part.file for segment in self._segments} - {part.file for part in parts}
-        since = self.since(now)
+        missing = self._seen.missing
+        self._seen.missing = {segment.part.file for segment in self._segments} - {part.file for part in parts}
+        since, seen = self.since(now), self._seen
+        if now < seen.now - SET_BACK:
+            self._set_back(seen.now - now)
+        seen.follow(now, {part.file for part in parts}, older)
         self._forget(since)
-        if self._last is not None and self._last.part.start > now + CLOCK_STEP:
-            self._begin_anew()
-        for index, part in enumerate(parts):
-            is_whole = index < len(parts) - 1 or part.is_complete or now - part.end > FRESH
-            self._append_of(part, since, is_whole=is_whole)
+        last = self._last.part.file if self._last is not None else ""
+        new = [part for part in parts if part.file not in seen.older]
+        wanted = [*(part for part in parts if part.file in seen.older and part.file == last), *new]
+        for index, part in enumerate(wanted):
+            is_whole = index < len(wanted) - 1 or part.is_complete or now - part.end > FRESH
+            if part.file == last or part.start <= now + CLOCK_STEP:
+                self._append_of(part, since, is_whole=is_whole)
         is_shorter = bool(self._segments) and self._segments[0].number != first
-        return number != self._next_number or is_shorter or missing != self._missing
+        return number != self._next_number or is_shorter or missing != self._seen.missing
 
-    def _begin_anew(self) -> None:
-        """Discard everything: the clock was set back, so it is in the future."""
-        _, self._discontinuity_sequence = self.next_numbers
-        self._segments.clear()
-        self._retained.clear()
-        self._lines.clear()
-        self._last = None
+    def _set_back(self, step: int) -> None:
+        """The clock was set back, by some nanoseconds: what is listed is older than its dates say."""
+        self._seen.older |= self._seen.files
+        self._segments = deque(segment._replace(ahead=segment.ahead + step) for segment in self._segments)
+        if self._last is not None:
+            self._last = self._last._replace(ahead=self._last.ahead + step)
 
     def _forget(self, before: int) -> None:
         segments = self._segments
         while segments and (
-            segments[0].part.start + segments[0].end <= before or segments[0].part.file in self._missing
+            segments[0].part.start + segments[0].end - segments[0].ahead <= before
+            or segments[0].part.file in self._seen.missing
         ):
             segment = segments.popleft()
             del self._lines[segment.number]
@@ -155,7 +191,7 @@ class LiveWindow:
         cuts = thin_out(part.cuts or (), self._shortest)
         part = part._replace(cuts=None)  # each segment has its file
         if last is not None:
-            if part.start < last.part.start:
+            if part.start < last.part.start - last.ahead:
                 return  # a file that was added by another program, and is older than the end of the playlist
             if part.file == last.part.file:
                 later = (cut for cut in cuts if cut > last.end)
@@ -169,16 +205,17 @@ class LiveWindow:
 
     def _append(self, part: Segment, begin: int, end: int, *, is_last: bool) -> None:
         last = self._last
-        base, is_discontinuous = -begin, False
+        base, is_discontinuous, ahead = -begin, False, 0
         if last is not None and part.file == last.part.file:
             base, is_discontinuous = last.base + last.end - begin, last.is_last or begin != last.end
+            ahead = last.ahead
         elif last is not None:
             step = distance(last.part, part)
             joins = part.joins and last.is_last and begin == 0 and abs(step - last.end) <= TOLERANCE
             base = last.base + (step if joins else last.end - begin)
             is_discontinuous = not joins
         duration = end - begin
-        segment = WindowSegment(self._next_number, part, begin, end, base, duration, is_discontinuous, is_last)
+        segment = WindowSegment(self._next_number, part, begin, end, base, duration, is_discontinuous, is_last, ahead)
         self._next_number += 1
         self._target = max(self._target, ceil(duration / NANOSECONDS), ceil(self._shortest / NANOSECONDS))
         self._heads.setdefault(part.head, part)
@@ -233,7 +270,7 @@ class LiveWindow:
             if segment.part.head != head:
                 head = segment.part.head
                 lines.append(f'#EXT-X-MAP:URI="{self._prefix}{head}.mp4"')
-            if segment.part.file in self._missing:
+            if segment.part.file in self._seen.missing:
                 lines.append("#EXT-X-GAP")
             lines.append(self._lines[segment.number])
         lines.append("")

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import secrets
 import sqlite3
 import threading
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Final, NamedTuple
 
 from polycast.errors import PolycastError
@@ -185,9 +187,14 @@ class _Watched:
     async def update(self) -> None:
         """Update the playlist from the recordings. Raises OSError or PolycastError."""
         now, window, recordings = time.time_ns(), self._window, self._recordings
+        until = now + CLOCK_STEP
         segments = await recordings.segments(
-            self._record_path, self.path, window.since(now), now + CLOCK_STEP, newest=MAXIMUM_FILES
+            self._record_path, self.path, window.since(now), until, newest=MAXIMUM_FILES
         )
+        if window.latest > until:  # the clock was set back
+            found = {each.file for each in segments}
+            later = await recordings.segments(self._record_path, self.path, until, window.latest, newest=MAXIMUM_FILES)
+            segments = [*segments, *(each for each in later if each.file not in found)]
         parts = await recordings.with_cuts(
             self._record_path, self.path, [each for each in segments if each.end > window.since(now)]
         )
@@ -197,7 +204,7 @@ class _Watched:
 
     def _update(self, now: int, parts: list[Segment]) -> bool:
         with self._lock:
-            if not self._window.update(parts, now):
+            if not self._window.update(parts, now, [part.file for part in parts if _is_older(part, now)]):
                 return False
             if self._window.is_empty:
                 self.version = None
@@ -223,6 +230,16 @@ class _Watched:
             if len(body) > MAXIMUM_BODY:
                 raise UnreadableFile(f"a segment is larger than {MAXIMUM_BODY >> 20} MiB")
         return bytes(body)
+
+
+def _is_older(part: Segment, now: int) -> bool:
+    """Return whether a complete file was written later than it is now, ``now`` in nanoseconds since 1970: the clock was
+    set back since. The names of files alone do not tell, as they may be those of the publisher's clock."""
+    if part.end <= now or not part.is_complete:
+        return False
+    with suppress(OSError):
+        return os.stat(part.file).st_mtime_ns > now + CLOCK_STEP
+    return False
 
 
 class _LoadedFiles:
