@@ -65,8 +65,11 @@ def split_length_prefixed(data: bytes, length_size: int = 4, start: int = 0) -> 
         raise RemoteProtocolError(f"a frame of {size} bytes is too large")
     if not 1 <= length_size <= 4:
         raise RemoteProtocolError(f"a length prefix of {length_size} bytes is not valid")
-    units: list[bytes] = []
     position = start
+    start = position + length_size
+    if start < size and start + int.from_bytes(data[position:start], "big") == size:
+        return [data[start:]]  # the usual case: one unit
+    units: list[bytes] = []
     while position < size:
         start = position + length_size
         position = start + int.from_bytes(data[position:start], "big")

@@ -177,7 +177,8 @@ class PacketMaker:
             return []
         packets = packetizer.packetize(frame) if packetizer is not None else []
         if packets:
-            self._report(track, frame, now)
+            if frame.pts >= self._next_report_time:
+                self._report(track, frame, now)
             last = packets[-1]
             position = self._position
             position.next_sequence = (last.sequence + 1) & 0xFFFF
@@ -191,9 +192,11 @@ class PacketMaker:
             return
         if self._floor is not None and self._overlaps(frame):
             return
-        self._position.timestamp = (frame.dts + self._origin) & 0xFFFFFFFF
-        self._position.time = now
-        self._report(track, frame, now)
+        position = self._position
+        position.timestamp = (frame.dts + self._origin) & 0xFFFFFFFF
+        position.time = now
+        if frame.pts >= self._next_report_time:
+            self._report(track, frame, now)
 
     def _open(self, track: Track, frame: Frame, now: float) -> Packetizer | None:
         if not self.is_possible:
@@ -245,7 +248,6 @@ class PacketMaker:
 
     def _report(self, track: Track, frame: Frame, now: float) -> None:
         """Map the RTP timestamp of a frame to the wall clock, by the common timeline of all tracks."""
-        if frame.pts >= self._next_report_time:
-            self._next_report_time = frame.pts + REPORT_INTERVAL_SECONDS * track.clock_rate
-            ntp = wall_time_to_ntp(self._clock(frame, track.clock_rate))
-            self._reports.on_publisher_report(ntp, (frame.pts + self._origin) & 0xFFFFFFFF, now)
+        self._next_report_time = frame.pts + REPORT_INTERVAL_SECONDS * track.clock_rate
+        ntp = wall_time_to_ntp(self._clock(frame, track.clock_rate))
+        self._reports.on_publisher_report(ntp, (frame.pts + self._origin) & 0xFFFFFFFF, now)

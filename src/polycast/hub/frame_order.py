@@ -33,7 +33,8 @@ class FrameOrder:
     def place(self, frame: Frame, now: float) -> Frame | None:
         """Return a frame of a publisher of frames as readers receive it; None if it is dropped."""
         position = self._continuity.place(frame.dts, now, key=frame.key and self.is_video)
-        self.follow(position, now)
+        if self._continuity.pieces != self.discontinuities:
+            self.follow(position, now)
         return self.put(frame, position - frame.dts)
 
     def follow(self, position: int, now: float) -> None:
@@ -57,7 +58,9 @@ class FrameOrder:
             if not self.is_video and last - dts > MAXIMUM_OVERLAP_SECONDS * self._track.clock_rate:
                 return None
             dts = last
-        pts = max(frame.pts + shift, dts)
+        pts = frame.pts + shift
+        if pts < dts:
+            pts = dts
         begins = self._piece_start is not None and pts >= self._piece_start
         if begins:
             self._piece_start = None

@@ -5,8 +5,11 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable, Sequence
 from itertools import pairwise
+from typing import NamedTuple
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from tests.wire.rtmp.support import (
     AAC_CONFIGURATION,
     IDR,
@@ -403,3 +406,56 @@ def test_the_number_of_tracks_is_limited() -> None:
     demuxer.handle_timeout(10.0)
     assert len(demuxer.tracks) == demuxer_module.MAXIMUM_TRACKS
     assert ignored == demuxer_module.MAXIMUM_TRACKS
+
+
+class Message(NamedTuple):
+    """What makes a video message: its first two bytes, composition time, units, and the size of the whole."""
+
+    first: int
+    second: int
+    composition_time: bytes
+    units: list[bytes]
+    length_size: int
+    size: int
+    step: int
+
+    def payload(self) -> bytes:
+        body = b"".join(len(unit).to_bytes(self.length_size, "big") + unit for unit in self.units)
+        return (bytes((self.first, self.second)) + self.composition_time + body)[: self.size]
+
+
+UNITS = st.sampled_from([IDR, SLICE, SPS, PPS, b"\x09\x30", b"", b"\x06\x05\x01\x80", SLICE * 100])
+MESSAGES = st.builds(
+    Message,
+    first=st.sampled_from([0x17, 0x27, 0x37, 0x47, 0x57, 0x1C, 0x2C, 0x12, 0x90, 0x91]),
+    second=st.sampled_from([0, 1, 1, 1, 2, 3]),
+    composition_time=st.sampled_from([bytes(3), b"\0\0\x28", b"\xff\xff\xf0", b"\x80\0\0"]),
+    units=st.lists(UNITS, max_size=4),
+    length_size=st.sampled_from([4, 4, 4, 2]),
+    size=st.sampled_from([10_000, 10_000, 10_000, 0, 1, 2, 4, 5, 6, 9, 20]),
+    step=st.sampled_from([0, 33, 40, -20, 10_000]),
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(messages=st.lists(MESSAGES, max_size=12), start=st.sampled_from([0, 0xFFFFFFF0]))
+def test_messages_with_the_usual_header_give_what_others_give(messages: list[Message], start: int) -> None:
+    def results(demuxer: Demuxer) -> list[object]:
+        seen: list[object] = []
+        time = start
+        for message in messages:
+            time += message.step
+            try:
+                for event in feed(demuxer, [(9, message.payload(), time)]):
+                    seen.append(repr(event) if isinstance(event, FrameReceived) else event)
+                    if isinstance(event, FrameReceived):
+                        frame = event.frame
+                        seen.append((event.track, frame.units, frame.pts, frame.dts, frame.key, frame.avcc()))
+            except RemoteProtocolError as error:
+                seen.append(str(error))
+        return seen
+
+    plain = started()
+    assert plain._usual
+    plain._usual = {}
+    assert results(started()) == results(plain)

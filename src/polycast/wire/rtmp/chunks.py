@@ -193,7 +193,7 @@ class ChunkReader:
         stride = len(continuation) + chunk_size
         if not _has_headers(data, position + chunk_size, end, continuation, count, stride):
             return None, end
-        payload = bytearray(memoryview(data)[position:end])
+        payload = bytearray(data[position:end])
         for index in range(len(continuation)):
             del payload[chunk_size :: stride - index]
         return bytes(payload), end
@@ -278,16 +278,10 @@ class ChunkReader:
         first = data[position]
         identifier = first & 0x3F
         position += 1
-        if identifier == 0:
-            if position + 1 > size:
+        if identifier < 2:
+            if position + 1 + identifier > size:
                 return None
-            identifier = data[position] + 64
-            position += 1
-        elif identifier == 1:
-            if position + 2 > size:
-                return None
-            identifier = data[position] + data[position + 1] * 256 + 64
-            position += 2
+            identifier, position = _read_identifier(data, position, identifier)
         header_type = first >> 6
         end = position + _HEADER_SIZES[header_type]
         if end > size:
@@ -295,7 +289,7 @@ class ChunkReader:
         stream = self._streams.get(identifier)
         if header_type == 3:
             return self._read_type_3(stream, identifier, data, position, size)
-        field = data[position] << 16 | data[position + 1] << 8 | data[position + 2]
+        field = int.from_bytes(data[position : position + 3], "big")
         extended = -1
         if field == EXTENDED_TIMESTAMP:
             if end + 4 > size:
@@ -307,13 +301,18 @@ class ChunkReader:
         elif stream.missing:
             raise RemoteProtocolError(f"new message on chunk stream {identifier} before the previous one was complete")
         if header_type < 2:
-            stream.length = data[position + 3] << 16 | data[position + 4] << 8 | data[position + 5]
+            length = int.from_bytes(data[position + 3 : position + 6], "big")
+            stream.length = length
             stream.type = data[position + 6]
-            if header_type == 0:
-                stream.stream_id = int.from_bytes(data[position + 7 : position + 11], "little")
-            _check_length(stream)
-        stream.first = header_type == 0
-        stream.timestamp = field if stream.first else (stream.timestamp + field) & 0xFFFFFFFF
+            if length > MAXIMUM_COMMAND_SIZE:
+                _check_length(stream)
+        if header_type == 0:
+            stream.stream_id = int.from_bytes(data[position + 7 : position + 11], "little")
+            stream.first = True
+            stream.timestamp = field
+        else:
+            stream.first = False
+            stream.timestamp = (stream.timestamp + field) & 0xFFFFFFFF
         stream.delta = field
         if extended != stream.extended:
             stream.continuation = _basic_header(3, identifier) + (_UINT32.pack(extended) if extended >= 0 else b"")
@@ -352,6 +351,14 @@ class ChunkReader:
         return stream
 
 
+def _read_identifier(data: bytes, position: int, extra: int) -> tuple[int, int]:
+    """Return the identifier of a chunk stream above 63, and the offset after it; it has ``extra`` bytes more than
+    one."""
+    if extra == 0:
+        return data[position] + 64, position + 1
+    return data[position] + data[position + 1] * 256 + 64, position + 2
+
+
 def _has_headers(data: bytes, position: int, end: int, continuation: bytes, count: int, stride: int) -> bool:
     """Whether ``data[position:end]`` has ``count`` headers ``continuation``, one every ``stride`` bytes.
 
@@ -364,8 +371,9 @@ def _has_headers(data: bytes, position: int, end: int, continuation: bytes, coun
 
 
 def _check_length(stream: _ChunkStream) -> None:
+    """Raise RemoteProtocolError if a message above `MAXIMUM_COMMAND_SIZE` is too large for its type."""
     length = stream.length
-    if length > MAXIMUM_COMMAND_SIZE and (length > MAXIMUM_MESSAGE_SIZE or stream.type not in _LARGE_TYPES):
+    if length > MAXIMUM_MESSAGE_SIZE or stream.type not in _LARGE_TYPES:
         limit = MAXIMUM_MESSAGE_SIZE if stream.type in _LARGE_TYPES else MAXIMUM_COMMAND_SIZE
         raise RemoteProtocolError(f"message of type {stream.type} with {length} bytes (the limit is {limit})")
 
@@ -400,14 +408,12 @@ def serialize_message(
     timestamp &= 0xFFFFFFFF
     extended = b"" if timestamp < EXTENDED_TIMESTAMP else _UINT32.pack(timestamp)
     field = EXTENDED_TIMESTAMP if extended else timestamp
-    header = (
-        _basic_header(0, chunk_stream_id)
-        + (field << 32 | length << 8 | message_type).to_bytes(7, "big")
-        + stream_id.to_bytes(4, "little")
-        + extended
-    )
+    basic = _basic_header(0, chunk_stream_id)
+    fields = (field << 32 | length << 8 | message_type).to_bytes(7, "big")
+    stream = stream_id.to_bytes(4, "little")
     if length <= chunk_size:
-        return b"".join((header, *payload))
+        return b"".join((basic, fields, stream, extended, *payload))
+    header = basic + fields + stream + extended
     body = memoryview(b"".join(payload))
     continuation = _basic_header(3, chunk_stream_id) + extended
     pieces: list[bytes | memoryview] = [header, body[:chunk_size]]

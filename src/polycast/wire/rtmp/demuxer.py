@@ -13,8 +13,8 @@ from polycast.media.frame import Frame
 from polycast.media.track import Track
 from polycast.wire.rtmp.chunks import RawMessage
 from polycast.wire.rtmp.events import Event, FrameReceived, TrackChanged, TrackIgnored, TracksKnown
-from polycast.wire.rtmp.flv import Part, PartType, parse_audio, parse_video
-from polycast.wire.rtmp.input_track import InputTrack
+from polycast.wire.rtmp.flv import Part, PartType, parse_audio, parse_video, signed_24
+from polycast.wire.rtmp.input_track import TICKS_PER_MILLISECOND, InputTrack
 from polycast.wire.rtmp.messages import MessageType
 from polycast.wire.rtmp.metadata import Metadata
 
@@ -44,6 +44,9 @@ MAXIMUM_TRACKS = 32
 
 _VIDEO = MessageType.VIDEO
 
+_USUAL_HEADER_SIZE = 5
+"""Bytes of the header of legacy video: codec and type, and the composition time (FLV annex E.4.3)."""
+
 
 class Demuxer:
     """Call `receive`, `receive_metadata` and, when `next_timeout` is due, `handle_timeout`."""
@@ -57,6 +60,7 @@ class Demuxer:
         "_started",
         "_time",
         "_tracks",
+        "_usual",
         "metadata",
         "tracks",
     )
@@ -67,6 +71,8 @@ class Demuxer:
         """Empty until they are known."""
         self._tracks: dict[tuple[str, int], InputTrack] = {}
         self._indexes: dict[InputTrack, int] = {}
+        self._usual: dict[bytes, InputTrack] = {}
+        """Tracks by the first bytes of messages with one frame and the usual header, once the tracks are known."""
         self._ignored: dict[tuple[str, int], str] = {}
         self._held: list[tuple[InputTrack, Frame]] = []
         self._held_size = 0
@@ -106,8 +112,16 @@ class Demuxer:
 
     def receive(self, raw: RawMessage, now: float) -> list[Event]:
         """Process an audio or video message; return events. Raises `RemoteProtocolError`."""
-        parts = parse_video(raw.payload) if raw.type == _VIDEO else parse_audio(raw.payload)
+        payload = raw.payload
         events: list[Event] = []
+        usual = self._usual.get(payload[:2])
+        if usual is not None and raw.type == _VIDEO and len(payload) > _USUAL_HEADER_SIZE:
+            codec = usual.codec
+            time = self._time = usual.extend(raw.timestamp, self._time)
+            frames = usual.read_video(payload, _USUAL_HEADER_SIZE, time * TICKS_PER_MILLISECOND, signed_24(payload, 2))
+            self._return(usual, codec, frames, events)
+            return events
+        parts = parse_video(payload) if raw.type == _VIDEO else parse_audio(payload)
         for part in parts:
             track = self._tracks.get((part.kind, part.track_id))
             if track is None:
@@ -124,7 +138,10 @@ class Demuxer:
         milliseconds = 0
         if part.type is PartType.FRAME:  # servers send configurations with 0 or with any other time
             milliseconds = self._time = track.extend(timestamp, self._time)
-        frames = track.receive(part, milliseconds)
+        self._return(track, codec, track.receive(part, milliseconds), events)
+
+    def _return(self, track: InputTrack, codec: Codec | None, frames: list[Frame], events: list[Event]) -> None:
+        """Return the frames of a track as events, or hold them; ``codec`` is that before them."""
         index = self._indexes.get(track)
         if index is not None:
             if track.codec is not codec and track.codec is not None and track.codec != codec:
@@ -198,6 +215,7 @@ class Demuxer:
         found.sort(key=lambda track: (track.kind != "video", track.number))
         self.tracks = tuple(Track(index, track.codec) for index, track in enumerate(found) if track.codec is not None)
         self._indexes = {track: index for index, track in enumerate(found)}
+        self._usual = {header: track for track in found if track.number == 0 for header in track.usual_headers}
         events.append(TracksKnown(self.tracks))
         held, self._held, self._held_size = self._held, [], 0
         for track, frame in held:

@@ -197,7 +197,7 @@ def parse_video(payload: bytes) -> list[Part]:
     if packet_type >= len(_LEGACY_PARTS):
         return []
     part_type = _LEGACY_PARTS[packet_type]
-    composition_time = _signed_24(payload, 2) if part_type is PartType.FRAME else 0
+    composition_time = signed_24(payload, 2) if part_type is PartType.FRAME else 0
     return [Part("video", part_type, codec, identifier, payload, composition_time, start=5)]
 
 
@@ -218,7 +218,8 @@ def parse_audio(payload: bytes) -> list[Part]:
     return [Part("audio", part_type, codec, identifier, payload[2:], sound=first)]
 
 
-def _signed_24(data: bytes, position: int) -> int:
+def signed_24(data: bytes, position: int) -> int:
+    """Return the signed number of 24 bits at ``position``."""
     value = data[position] << 16 | data[position + 1] << 8 | data[position + 2]
     return value - 0x1000000 if value & 0x800000 else value
 
@@ -301,6 +302,6 @@ def _build_part(kind: str, packet_type: int, four_cc: bytes, body: bytes, track_
     if packet_type == VideoPacketType.CODED_FRAMES and codec in _WITH_COMPOSITION_TIME:
         if len(body) < 3:
             raise RemoteProtocolError("truncated enhanced media header")
-        composition_time = _signed_24(body, 0)
+        composition_time = signed_24(body, 0)
         body = body[3:]
     return Part(kind, part_type, codec, four_cc, body, composition_time, track_id=track_id, nanoseconds=nanoseconds)

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
 
 from polycast.codecs.registry import updated_codec
 from polycast.errors import RemoteProtocolError
 from polycast.media.codec import Codec
 from polycast.media.frame import Frame
 from polycast.media.timebase import MILLISECONDS, NANOSECONDS, TimestampExtender, rescale_nearest
-from polycast.wire.rtmp.flv import Part, PartType
+from polycast.wire.rtmp.flv import FrameType, Part, PartType
 from polycast.wire.rtmp.mapping import AudioMapping, VideoMapping
 from polycast.wire.rtmp.supported import CODECS
 
 AUDIO_TOLERANCE = 1
 """In milliseconds. RTMP rounds times to milliseconds; audio frames this close to the end of the previous one are
 assumed to follow it without a gap, so that the rounding does not cause jitter."""
+
+VIDEO_CLOCK_RATE = 90_000
+TICKS_PER_MILLISECOND = VIDEO_CLOCK_RATE // MILLISECONDS
 
 _MILLISECOND = NANOSECONDS // MILLISECONDS
 
@@ -60,6 +63,14 @@ class InputTrack:
         return self.codec is not None and self._mapping.is_ready(self.codec)
 
     @property
+    def usual_headers(self) -> Sequence[bytes]:
+        """The first bytes of the messages with one frame of this track, if it is legacy video of NAL units."""
+        mapping, identifier = self._mapping, self.identifier
+        if not isinstance(mapping, VideoMapping) or not mapping.has_nal_units or not isinstance(identifier, int):
+            return ()
+        return [bytes((frame_type << 4 | identifier, 1)) for frame_type in FrameType if frame_type != FrameType.COMMAND]
+
+    @property
     def settled(self) -> bool:
         """Whether all parameters are known: some codecs have some of them only in the first frame."""
         if self._has_frames or not isinstance(self._mapping, VideoMapping):
@@ -91,18 +102,17 @@ class InputTrack:
                 f"the codec of {self.kind} track {self.number} changed mid-stream to {part.codec_name}"
             )
         if part.type is PartType.FRAME:
-            return self._read(part, milliseconds) if len(part.payload) > part.start else []
+            if len(part.payload) <= part.start:
+                return []
+            if self.kind == "video":
+                time = self._ticks(part, milliseconds, VIDEO_CLOCK_RATE)
+                return self.read_video(part.payload, part.start, time, part.composition_time)
+            return self._read_audio(part, milliseconds)
         if part.type is PartType.CONFIGURATION:
             self._configure(part.body)
         elif part.type is PartType.CHANNELS:
             self._set_channels(part.body)
         return []
-
-    def _read(self, part: Part, milliseconds: int) -> list[Frame]:
-        mapping = self._mapping
-        if isinstance(mapping, VideoMapping):
-            return self._read_video(mapping, part, milliseconds)
-        return self._read_audio(mapping, part, milliseconds) if isinstance(mapping, AudioMapping) else []
 
     def _configure(self, body: bytes) -> None:
         mapping = self._mapping
@@ -129,29 +139,36 @@ class InputTrack:
             return rescale_nearest(milliseconds * _MILLISECOND + part.nanoseconds, NANOSECONDS, rate)
         return rescale_nearest(milliseconds, MILLISECONDS, rate)
 
-    def _read_video(self, mapping: VideoMapping[Any], part: Part, milliseconds: int) -> list[Frame]:
-        codec = self.codec
+    def read_video(self, payload: bytes, start: int, dts: int, composition_time: int) -> list[Frame]:
+        """Return the frame in ``payload`` from ``start`` on, if there is one.
+
+        ``dts`` in ticks of the clock, ``composition_time`` in milliseconds. Raises `RemoteProtocolError`.
+        """
+        mapping, codec = self._mapping, self.codec
+        if not isinstance(mapping, VideoMapping):
+            return []
         if codec is None:
             codec = self.codec = mapping.implied
             if codec is None:
                 return []
-        payload, start = part.payload, part.start
         units, key = mapping.read(payload, start, self._length_size)
         if not units:
             return []
-        dts = self._ticks(part, milliseconds, 90_000)
-        pts = dts + part.composition_time * 90
+        pts = dts + composition_time * TICKS_PER_MILLISECOND
         self._has_frames = True
         frame = Frame(units, pts, min(dts, pts), key=key)
         if key:
             self.codec = updated_codec(codec, frame)
         # The usual case: the body can be forwarded unchanged, as nothing was removed.
         has_usual_lengths = mapping.has_nal_units and self._length_size == 4
-        if has_usual_lengths and len(payload) - start == sum(map(len, units)) + 4 * len(units):
+        if has_usual_lengths and len(payload) - start == frame.size + 4 * len(units):
             frame.keep_avcc(memoryview(payload)[start:])
         return [frame]
 
-    def _read_audio(self, mapping: AudioMapping[Any], part: Part, milliseconds: int) -> list[Frame]:
+    def _read_audio(self, part: Part, milliseconds: int) -> list[Frame]:
+        mapping = self._mapping
+        if not isinstance(mapping, AudioMapping):
+            return []
         codec, pieces = mapping.read(part.body, part.sound, self.codec)
         if codec is not None and codec is not self.codec:
             self._set_codec(codec)

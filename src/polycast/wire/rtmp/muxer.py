@@ -238,7 +238,10 @@ class Muxer:
 
     def timestamp(self, index: int, frame: Frame) -> int:
         """Return the timestamp of a frame's message in unwrapped milliseconds."""
-        milliseconds = rescale_nearest(frame.dts, self._writer(index).clock_rate, MILLISECONDS)
+        return self._timestamp(self._writer(index), frame)
+
+    def _timestamp(self, writer: TrackWriter, frame: Frame) -> int:
+        milliseconds = rescale_nearest(frame.dts, writer.clock_rate, MILLISECONDS)
         origin = self._origin
         if origin is None:
             origin = self._origin = milliseconds if self._begins_at_zero else min(milliseconds, 0)
@@ -247,7 +250,7 @@ class Muxer:
     def message(self, index: int, frame: Frame) -> bytes:
         """Return a frame of track ``index`` as a whole message, for any number of readers."""
         writer = self._writer(index)
-        timestamp = self.timestamp(index, frame)
+        timestamp = self._timestamp(writer, frame)
         composition_time = 0
         if frame.pts != frame.dts:
             rate = writer.clock_rate
@@ -255,4 +258,6 @@ class Muxer:
                 frame.dts, rate, MILLISECONDS
             )
         payload = writer.payload(frame, composition_time)
-        return self._serialize(writer.message_type, timestamp, payload, writer.chunk_stream)
+        return serialize_message(
+            writer.message_type, self.stream_id, timestamp, payload, writer.chunk_stream, self.chunk_size
+        )
