@@ -232,6 +232,21 @@ def test_engines_do_no_input_output() -> None:
     assert not wrong, "\n".join(wrong)
 
 
+def catch_alls(path: Path) -> Iterator[str]:
+    """Yield where a module catches every exception."""
+    for node in ast.walk(parse(path.read_text())):
+        if isinstance(node, ast.ExceptHandler):
+            caught = {each.id for each in ast.walk(node.type) if isinstance(each, ast.Name)} if node.type else {"all"}
+            if caught & {"all", "Exception", "BaseException"}:
+                yield f"{relative(path)}:{node.lineno}: catches every exception"
+
+
+def test_engines_hide_no_defects() -> None:
+    """Only documented errors leave an engine; whatever else is raised is a defect, which ends the session."""
+    wrong = [line for folder in SANS_IO_LAYERS for path in modules(folder) for line in catch_alls(path)]
+    assert not wrong, "\n".join(wrong)
+
+
 def names_of_protocols(path: Path, kinds: Container[int]) -> Iterator[str]:
     """Yield the lines of a module that name a protocol, in tokens of some kinds."""
     if not PROTOCOL_NAMES.search(path.read_text()):
@@ -363,6 +378,10 @@ def test_the_rules_catch_what_they_should(tmp_path: Path, monkeypatch: pytest.Mo
     (tmp_path / "wire" / "bad.py").write_text("import asyncio\n")
     with pytest.raises(AssertionError, match="imports asyncio"):
         test_engines_do_no_input_output()
+    for clause in ("except:", "except (ValueError, Exception):"):
+        (tmp_path / "wire" / "bad.py").write_text(f"try:\n    f()\n{clause}\n    pass\n")
+        with pytest.raises(AssertionError, match=r"wire/bad\.py:3: catches every exception"):
+            test_engines_hide_no_defects()
     (tmp_path / "app" / "bad.py").write_text("x = 'RTSP'\n")
     test_what_is_made_of_declarations_names_no_protocol()
     (tmp_path / "app" / "bad.py").write_text("rtsp_port = 1\n")
