@@ -8,8 +8,8 @@ from functools import cache
 from pathlib import Path
 
 from bench.certificate import write_certificate
-from bench.measure import Setup, Subject
 from bench.media import BITS_PER_SECOND, FRAMES_PER_SECOND, SyntheticStream
+from bench.model import Setup, Subject
 from bench.nginx import SEARCH_PATH, pid_file
 
 LOW_LATENCY_BITS_PER_SECOND = 1_000_000

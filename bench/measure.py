@@ -7,14 +7,14 @@ import sys
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from bench import srt_load
 from bench.certificate import write_certificate
+from bench.model import WARM_UP, Floor, Measurement, Protocol, Scenario, Setup, Subject
 from bench.server import (
     CORES_ARE_SEPARATE,
     PUBLISHER_CORE,
@@ -30,10 +30,6 @@ from bench.server import (
 )
 from bench.workers import Worker
 
-if TYPE_CHECKING:
-    from bench.scenarios import Floor, Protocol, Scenario
-
-WARM_UP = 2.0  # seconds of load before the window, at least
 IDLE_SETTLE = 1.0  # seconds between the start and the reading of an idle server's memory
 BUSY_LOAD = 0.9  # share of its core from which the load generator may be the bottleneck
 DELIVERED = 0.9  # share of the stream's rate below which a note says so; one key frame more or less stays above
@@ -78,102 +74,7 @@ Loads = list[tuple[int, Worker]]
 REPOSITORY = Path(__file__).resolve().parent.parent
 
 
-@dataclass(frozen=True)
-class Setup:
-    """What a server is configured for."""
-
-    protocol: str
-    """A key of `SETTINGS`."""
-    port: int
-    second_port: int
-    rtp_port: int
-    directory: str
-    """Holds ``server.key`` and ``server.crt`` where the protocol needs them, and the recordings."""
-    recording: str = ""
-    """The format in which all streams are recorded, if they are."""
-
-    def fill(self, settings: str) -> str:
-        """Return settings with these values in the places of {port}, {second_port}, {rtp}, {rtcp} and {directory}.
-
-        They end with the entry of all paths.
-        """
-        if self.recording:
-            settings += (
-                "    record: yes\n    recordFormat: {recording}\n"
-                "    recordPath: {directory}/%path/%Y-%m-%d_%H-%M-%S-%f\n"
-            )
-        return settings.format(
-            port=self.port,
-            second_port=self.second_port,
-            rtp=self.rtp_port,
-            rtcp=self.rtp_port + 1,
-            directory=self.directory,
-            recording=self.recording,
-        )
-
-
-@dataclass
-class Subject:
-    """A server program: its name in the report, and its command, with {config} for its configuration file's path."""
-
-    name: str
-    command: list[str]
-    configuration: Callable[[Setup], str] | None = None
-    """Makes its configuration; None for this project's format."""
-    environment: dict[str, str] = field(default_factory=dict)
-    """Environment variables in addition to those of the benchmark."""
-    protocols: frozenset[str] | None = None
-    """The protocols in which it can be measured; None for all."""
-    records: bool = True
-    """Whether it can record."""
-    workers: int = 1
-    """How many processes it has."""
-
-
-@dataclass
-class Measurement:
-    """The result of one window; None if a number does not apply."""
-
-    subject: str
-    streams: int = 0
-    readers: int = 0
-    window_seconds: float = 0.0
-    cpu_seconds: float | None = None
-    delivered_gigabits: float = 0.0
-    cpu_per_gigabit: float | None = None
-    ratio: float | None = None
-    """CPU per gigabit in relation to the first floor of the same run."""
-    core_share: float | None = None
-    delay_p50_ms: float | None = None
-    delay_p99_ms: float | None = None
-    delay_maximum_ms: float | None = None
-    delay_samples: int = 0
-    lost_packets: int | None = None
-    """RTP packets, RTMP frames, failed HTTP requests."""
-    requests_per_second: float | None = None
-    socket_drops: int = 0
-    """Of the lost ones, those that the kernel dropped at a reader's full buffer."""
-    closed_readers: int = 0
-    kilobytes_per_reader: float | None = None
-    resident_mb: float | None = None
-    open_files: int | None = None
-    start_seconds: float | None = None
-    ready_seconds: float | None = None
-    """From the start of the process until all sources play."""
-    return_seconds: float | None = None
-    """From the return of the origin until all sources play again."""
-    peak_attempts: int | None = None
-    """Most connections to the origin within one second, from its death on."""
-    recording_share: float | None = None
-    """CPU time per second that recording takes, beyond what the kernel takes to write as many bytes."""
-    load_share: float | None = None
-    """CPU of the load generators, as a share of their core (of the busier one, if they have two)."""
-    notes: list[str] = field(default_factory=list)
-    missed: list[str] = field(default_factory=list)
-    error: str | None = None
-
-
-def measure_server(scenario: "Scenario", protocol: "Protocol", subject: Subject, seconds: float) -> Measurement:
+def measure_server(scenario: Scenario, protocol: Protocol, subject: Subject, seconds: float) -> Measurement:
     measurement = Measurement(subject.name, scenario.streams, scenario.readers)
     with running_server(subject, scenario.protocol, scenario.recording) as (server, port), ExitStack() as stack:
         measurement.start_seconds = server.start_seconds
@@ -201,7 +102,7 @@ def measure_server(scenario: "Scenario", protocol: "Protocol", subject: Subject,
     return measurement
 
 
-def measure_floor(scenario: "Scenario", name: str, floor: "Floor", seconds: float) -> Measurement:
+def measure_floor(scenario: Scenario, name: str, floor: Floor, seconds: float) -> Measurement:
     measurement = Measurement(f"floor: {name}", scenario.streams, scenario.readers)
     with ExitStack() as stack:
         sender = stack.enter_context(Worker(SERVER_CORE, floor.send, scenario.streams, scenario.readers))

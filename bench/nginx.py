@@ -4,7 +4,7 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from bench.measure import Setup, Subject
+from bench.model import Setup, Subject
 
 MODULES = (
     Path("/usr/lib/nginx/modules/ngx_rtmp_module.so"),

@@ -11,7 +11,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from bench import srt_load
-from bench.measure import SETTINGS, Setup, Subject
+from bench.measure import SETTINGS
+from bench.model import Setup, Subject
 from bench.server import HOST
 
 MEDIAMTX = "MEDIAMTX"

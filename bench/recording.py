@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bench.feed import LEAD
-from bench.measure import WARM_UP, Measurement, Subject
 from bench.media import BITS_PER_SECOND, FRAMES_PER_SECOND
+from bench.model import WARM_UP, Measurement, Subject
 from bench.server import SERVER_CORE, cpu_seconds
 from bench.workers import Worker
 

@@ -13,7 +13,7 @@ import sys
 import time
 from pathlib import Path
 
-from bench.measure import Subject
+from bench.model import Subject
 from bench.server import HOST
 
 POLL_INTERVAL = 0.002  # seconds

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from bench.measure import Measurement
+from bench.model import Measurement
 from bench.scenarios import Scenario
 from bench.server import CORES_ARE_SEPARATE
 

@@ -11,7 +11,8 @@ from functools import partial
 from pathlib import Path
 from types import FrameType
 
-from bench.measure import Measurement, Subject, measure_floor, measure_idle, measure_server, own_server
+from bench.measure import measure_floor, measure_idle, measure_server, own_server
+from bench.model import Measurement, Subject
 from bench.peers import PeerError, find_peers
 from bench.recording import compare, measure_writing, without
 from bench.report import machine_facts, print_comparison, print_machine, print_scenario, write_json

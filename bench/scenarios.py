@@ -1,9 +1,5 @@
 """The scenarios as a table: load, floors and targets."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Literal
-
 from bench import (
     floor,
     hls_files,
@@ -17,55 +13,7 @@ from bench import (
     srt_load,
     webrtc_load,
 )
-from bench.measure import WARM_UP, Measurement, Subject
-
-
-@dataclass(frozen=True)
-class Protocol:
-    """A load generator: workers that publish and that read (`bench/rtsp_load.py` shows their signatures)."""
-
-    publish: Callable[..., None]
-    read: Callable[..., None]
-    peers: tuple[Callable[[], Subject | None], ...] = ()
-    """Other servers to measure for comparison, if they are installed."""
-    warm_up: float = WARM_UP
-    """Seconds of load before the window."""
-
-
-@dataclass(frozen=True)
-class Floor:
-    """A bare loop: workers that send and that read (`bench/floor.py`)."""
-
-    send: Callable[..., None]
-    read: Callable[..., None]
-    needs_port: bool
-    """The readers connect to the sender; else the sender is told the readers' ports."""
-
-
-@dataclass(frozen=True)
-class Target:
-    """A limit on one number of the server's measurement."""
-
-    metric: str
-    limit: float
-
-
-@dataclass(frozen=True)
-class Scenario:
-    name: str
-    protocol: str
-    """A key of `PROTOCOLS`; or ``sources``, where the server pulls (`bench/sources.py`)."""
-    transport: Literal["tcp", "udp", "none"]
-    streams: int
-    readers: int
-    floors: tuple[str, ...] = ()
-    """The ratio refers to the first one."""
-    targets: tuple[Target, ...] = ()
-    peers: tuple[Callable[[], Subject | None], ...] = ()
-    """More servers to measure for comparison."""
-    recording: str = ""
-    """The format in which all streams are recorded; the servers are measured without it as well."""
-
+from bench.model import Floor, Measurement, Protocol, Scenario, Target
 
 PROTOCOLS = {
     "rtsp": Protocol(rtsp_load.publish, rtsp_load.read),

@@ -9,7 +9,8 @@ import time
 import urllib.request
 from typing import TYPE_CHECKING, Any
 
-from bench.measure import BUSY_LOAD, MEGABYTE, Measurement, Subject, running_server
+from bench.measure import BUSY_LOAD, MEGABYTE, running_server
+from bench.model import Measurement, Subject
 from bench.server import HOST, READER_CORE, cpu_seconds, free_tcp_port, open_files, resident_bytes
 from bench.sources_load import BITS_PER_SECOND, serve
 from bench.workers import Worker

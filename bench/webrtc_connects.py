@@ -16,7 +16,8 @@ import time
 from pathlib import Path
 from typing import Final
 
-from bench.measure import SETTINGS, Setup
+from bench.measure import SETTINGS
+from bench.model import Setup
 from bench.rtsp_load import connect_publisher
 from bench.server import READER_CORE, Server, cpu_seconds, free_tcp_port, resident_bytes
 from bench.webrtc_viewer import SRTP_PROFILES, Viewer

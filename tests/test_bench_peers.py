@@ -28,7 +28,8 @@ def test_what_is_not_there_is_told() -> None:
 
 @pytest.mark.parametrize("protocol", ["rtsp", "rtmp"])
 def test_both_servers_are_configured(protocol: str, tmp_path: Path) -> None:
-    from bench.measure import SETTINGS, Setup
+    from bench.measure import SETTINGS
+    from bench.model import Setup
     from bench.peers import find_peers
 
     program = tmp_path / "server"
@@ -56,7 +57,7 @@ def test_both_servers_are_configured(protocol: str, tmp_path: Path) -> None:
 
 
 def test_the_comparison(capsys: pytest.CaptureFixture[str]) -> None:
-    from bench.measure import Measurement
+    from bench.model import Measurement
     from bench.report import print_comparison
 
     ours = Measurement("polycast", cpu_per_gigabit=0.123, delay_p99_ms=3.14, resident_mb=40.4)
@@ -73,7 +74,7 @@ def test_the_comparison(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_what_recording_takes_is_the_difference_that_is_not_writing() -> None:
-    from bench.measure import Measurement
+    from bench.model import Measurement
     from bench.recording import FLOOR, compare
 
     rows = [
@@ -89,7 +90,8 @@ def test_what_recording_takes_is_the_difference_that_is_not_writing() -> None:
 
 
 def test_the_settings_of_recording_are_ours(tmp_path: Path) -> None:
-    from bench.measure import SETTINGS, Setup
+    from bench.measure import SETTINGS
+    from bench.model import Setup
 
     file = tmp_path / "server.yml"
     file.write_text(Setup("rtsp", 5000, 5001, 6000, str(tmp_path), "mpegts").fill(SETTINGS["rtsp"]))
