@@ -3,7 +3,7 @@
 import { post } from "./api.js";
 import { notify } from "./dialogs.js";
 import { h } from "./dom.js";
-import { mayTexts } from "./users.js";
+import { mayTexts } from "./permissions.js";
 
 export function tokensPanel(settings) {
   const rows = [

@@ -3,7 +3,7 @@
 import { post } from "./api.js";
 import { dialog } from "./dialogs.js";
 import { h, render } from "./dom.js";
-import { addressesOf } from "./users.js";
+import { addressesOf } from "./permissions.js";
 
 const ACTIONS = { publish: "Publish", read: "Read", playback: "Watch recordings", api: "API and console", metrics: "Metrics", pprof: "Profiles" };
 const ON_PATHS = ["publish", "read", "playback"];

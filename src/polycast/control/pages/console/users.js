@@ -3,6 +3,7 @@
 import { get, patch } from "./api.js";
 import { confirm, empty, notify } from "./dialogs.js";
 import { h, render } from "./dom.js";
+import { addressesOf, mayTexts } from "./permissions.js";
 import { tokensPanel } from "./tokens.js";
 import { editUser } from "./user.js";
 
@@ -11,22 +12,6 @@ const METHODS = {
   http: "Another server decides (authMethod: http). The users below have no effect.",
   jwt: "Signed tokens decide (authMethod: jwt). The users below have no effect.",
 };
-
-const SERVICES = { api: "use the API and this console", metrics: "read metrics", pprof: "read profiles" };
-const DOING = { publish: "publish", read: "read", playback: "watch recordings of" };
-
-/** What permissions allow: "publish and read every path", "use the API and this console". */
-export function mayTexts(permissions) {
-  const paths = new Map();
-  for (const { action, path = "" } of permissions) if (action in DOING) paths.set(path, [...(paths.get(path) ?? []), DOING[action]]);
-  const onPaths = [...paths].map(([path, doing]) => `${joined(doing)} ${!path ? "every path" : path.startsWith("~") ? `paths that match ${path.slice(1)}` : `“${path}”`}`);
-  return [...onPaths, ...permissions.filter(({ action }) => !(action in DOING)).map(({ action }) => SERVICES[action] ?? action)];
-}
-
-const joined = (words) => (words.length > 1 ? `${words.slice(0, -1).join(", ")} and ${words.at(-1)}` : words[0]);
-
-/** Addresses without the length of the prefix, where it is that of a single one. */
-export const addressesOf = (user) => user.ips.map((ip) => ip.replace(ip.includes(":") ? /\/128$/ : /\/32$/, ""));
 
 export function usersPage({ root }) {
   let settings = null;
