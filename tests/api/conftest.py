@@ -34,6 +34,24 @@ def psnr(expected: Any, got: Any) -> float:
     return 99.0 if error == 0 else float(10 * np.log10(255**2 / error))
 
 
+def read_both(reader: polycast.Reader[polycast.Frame], image: Any) -> None:
+    """Read until there were pictures, which are like this one, and sound."""
+    kinds = set()
+    for frame in reader:
+        kinds.add(type(frame))
+        if isinstance(frame, polycast.VideoFrame):
+            assert psnr(image, frame.image) > 30
+        if len(kinds) == 2:
+            return
+
+
+def wait_for_the_end(server: polycast.Server, path: str) -> None:
+    """Wait until a stream has ended."""
+    deadline = time.monotonic() + PATIENCE
+    while path in server.statistics().streams:
+        assert time.monotonic() < deadline
+
+
 def _library_threads() -> set[threading.Thread]:
     return {thread for thread in threading.enumerate() if thread.name.startswith(("polycast", "asyncio"))}
 

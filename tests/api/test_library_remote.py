@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tests.api.conftest import EMBEDDED, PATIENCE, Loop, picture, psnr
+from tests.api.conftest import EMBEDDED, PATIENCE, Loop, picture, psnr, read_both, wait_for_the_end
 
 import polycast
 
@@ -43,19 +43,11 @@ def test_publish(both: polycast.Server, scheme: str) -> None:
         tone = np.zeros((1600, 2), np.float32)
         step = lambda: (video.write(image, key=True), video.write_audio(tone))  # noqa: E731
         with Loop(step), both.read("cam", audio=True, buffer=100, timeout=PATIENCE) as reader:
-            kinds = set()
-            for frame in reader:
-                kinds.add(type(frame).__name__)
-                if isinstance(frame, polycast.VideoFrame):
-                    assert psnr(image, frame.image) > 30
-                if len(kinds) == 2:
-                    break
+            read_both(reader, image)
         (session,) = both.statistics().sessions
         assert (session.state, session.path) == ("publish", "cam")
     assert [event.kind.value for event in events][:1] == ["connected"]
-    deadline = time.monotonic() + PATIENCE
-    while "cam" in both.statistics().streams:  # closing tells the server at once
-        assert time.monotonic() < deadline
+    wait_for_the_end(both, "cam")
 
 
 def test_publish_coded_frames(both: polycast.Server) -> None:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 
 import numpy as np
 import pytest
-from tests.api.conftest import EMBEDDED, PATIENCE, Loop, picture, psnr
+from tests.api.conftest import EMBEDDED, PATIENCE, Loop, picture, read_both, wait_for_the_end
 
 import polycast
 
@@ -43,19 +42,11 @@ def test_publish(webrtc: polycast.Server, codec: str) -> None:
         tone = np.zeros((1600, 2), np.float32)
         step = lambda: (video.write(image), video.write_audio(tone))  # noqa: E731
         with Loop(step), webrtc.read("cam", audio=True, buffer=100, timeout=PATIENCE) as reader:
-            kinds = set()
-            for frame in reader:
-                kinds.add(type(frame).__name__)
-                if isinstance(frame, polycast.VideoFrame):
-                    assert psnr(image, frame.image) > 30
-                if len(kinds) == 2:
-                    break
+            read_both(reader, image)
         (session,) = webrtc.statistics().sessions
         assert (session.state, session.path) == ("publish", "cam")
     assert [event.kind.value for event in events][:1] == ["connected"]
-    deadline = time.monotonic() + PATIENCE
-    while "cam" in webrtc.statistics().streams:  # closing tells the server at once
-        assert time.monotonic() < deadline
+    wait_for_the_end(webrtc, "cam")
 
 
 def test_read(webrtc: polycast.Server) -> None:
@@ -64,13 +55,7 @@ def test_read(webrtc: polycast.Server) -> None:
         tone = np.zeros((1600, 2), np.float32)
         step = lambda: (video.write(image), video.write_audio(tone))  # noqa: E731
         with Loop(step), polycast.read(url(webrtc, "whep"), audio=True, buffer=100, timeout=PATIENCE) as reader:
-            kinds = set()
-            for frame in reader:
-                kinds.add(type(frame).__name__)
-                if isinstance(frame, polycast.VideoFrame):
-                    assert psnr(image, frame.image) > 30
-                if len(kinds) == 2:
-                    break
+            read_both(reader, image)
 
 
 def test_errors_without_reconnection(webrtc: polycast.Server) -> None:

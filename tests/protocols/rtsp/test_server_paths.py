@@ -3,34 +3,16 @@
 from __future__ import annotations
 
 import pytest
+from tests.hub.support import TestSource
 from tests.protocols.rtsp.support import H264_ONLY, TCP_PLAY, Fixture, loaded, rtp, running, slice_unit
 
-from polycast.hub.path import Path, Source
-from polycast.hub.stats import Reference
 from polycast.media.codec import H264
 from polycast.media.track import Track
 from polycast.protocols.rtsp.connection import Connection
 
 
-class FakeSource(Source):
+class FakeSource(TestSource):
     """A source that becomes ready when the test says so."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.events: list[str] = []
-
-    def start(self) -> None:
-        self.events.append("start")
-
-    def stop(self, reason: str) -> None:
-        self.events.append(f"stop: {reason}")
-        self.path.remove_publisher(self, reason)
-
-    def close_publisher(self, reason: str) -> None:
-        self.stop(reason)
-
-    def reference(self) -> Reference:
-        return Reference("fakeSource")
 
     def become_ready(self) -> None:
         self.path.start_publishing(self, [Track(0, H264())], publishes_packets=True)
@@ -146,7 +128,7 @@ async def test_held_requests_time_out() -> None:
         client = await it.client()
         assert (await client.request("DESCRIBE", it.url("cam"))).status == 404
         await it.log.wait(r"request refused \(404\): source of path 'cam' has timed out$")
-        assert source.events == ["start", "stop: timed out"]
+        assert source.events == ["start", "stop (timed out)"]
 
 
 async def test_source_stops_some_time_after_its_last_reader() -> None:
@@ -162,7 +144,7 @@ async def test_source_stops_some_time_after_its_last_reader() -> None:
         assert on_demand is not None
         assert on_demand.state.value == "ready"
         await client.request("TEARDOWN", it.url("cam"))
-        await it.until(lambda: source.events == ["start", "stop: not in use anymore"])
+        await it.until(lambda: source.events == ["start", "stop (not in use anymore)"])
 
 
 async def test_held_request_of_a_client_that_left() -> None:
