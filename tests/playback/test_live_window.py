@@ -98,6 +98,23 @@ async def test_a_new_recording_is_waited_for(tmp_path: Path) -> None:
         assert len(addresses((await asking).text)) >= 1
 
 
+@pytest.mark.parametrize("expression", ["~^c(am)$", "all_others"])
+async def test_a_path_that_matches_an_expression(tmp_path: Path, expression: str) -> None:
+    cam = {**Recorder(tmp_path, "new").settings, "record": True, "hlsDVR": "1m"}
+    async with live(tmp_path, paths={expression: cam}, playback=True) as (server, client, _):
+        publisher = FramePublisher(server.app.hub.path("cam"))
+        publisher.play(7)
+        first = int(tags((await client.get("/cam/dvr.m3u8")).text, "EXT-X-MEDIA-SEQUENCE")[0])
+        text = (await client.get(f"/cam/dvr.m3u8?_HLS_msn={first + 1}")).text
+        assert len((await samples_of(client, addresses(text)))[1]) >= 120
+        listed = await server.http("playback").get("/list?path=cam")
+        assert [each["duration"] > 3 for each in listed.json()] == [True]
+        # of another name that the expression does not match, or that nobody has published
+        for name in ("xcam", "new"):
+            assert (await client.get(f"/{name}/dvr.m3u8")).status_code == 404
+            assert (await server.http("playback").get(f"/list?path={name}")).status_code in (400, 404)
+
+
 async def test_nothing_comes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(windows, "FIRST_WAIT", 0.05)
     async with live(tmp_path) as (server, client, _):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import re
 import sys
 import urllib.request
@@ -44,9 +45,9 @@ async def test_one_playlist_for_all_workers(tmp_path: Path, clip: tuple[Path, ob
         numbers = [int(re.findall("#EXT-X-MEDIA-SEQUENCE:(.*)", text)[0]) for text in playlists]
         assert len(set(numbers)) == 1, "of one playlist"
         names = [re.findall(r"^dvr-.*m4s$", text, re.MULTILINE) for text in playlists]
-        for before, after in zip(names, names[1:], strict=False):
+        for before, after in itertools.pairwise(names):
             assert after[: len(before)] == before
         bodies = {await asyncio.to_thread(load, base + names[0][0]) for _ in range(CONNECTIONS)}
         assert len(bodies) == 1
         assert b"moof" in bodies.pop()[:200]
-        assert len((await server.pids())) == 2
+        assert len(await server.pids()) == 2
