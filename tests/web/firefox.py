@@ -49,12 +49,13 @@ class FirefoxPage:
         return result["result"].get("value")
 
     async def wait_for(self, expression: str) -> None:
-        """Wait until an expression is true."""
-        async with asyncio.timeout(PATIENCE):
-            while True:
-                if await self.evaluate(f"Boolean({expression})"):
-                    return
-                await asyncio.sleep(0.1)  # a page cannot set an event
+        """Wait until an expression is true; fail the test, saying what the page shows, when time is up."""
+        deadline = asyncio.get_running_loop().time() + PATIENCE
+        while asyncio.get_running_loop().time() < deadline:
+            if await self.evaluate(f"Boolean({expression})"):
+                return
+            await asyncio.sleep(0.1)  # a page cannot set an event
+        raise AssertionError(f"not in time: {expression}\n{await self.evaluate('document.body.innerText')}")
 
     async def _call(self, method: str, **parameters: Any) -> dict[str, Any]:
         number = next(self._numbers)

@@ -473,12 +473,15 @@ async def test_it_shows_the_nodes_of_a_cluster(monkeypatch: pytest.MonkeyPatch) 
         assert asked[1:] == [("b", False)]
 
 
+SEARCH = (
+    "(() => { const form = document.querySelector('#main form'); const [hosts, user, password] = %s;"
+    " Object.assign(form.elements.hosts, { value: hosts }); form.elements.user.value = user;"
+    " form.elements.password.value = password; form.requestSubmit(); })()"
+)
+"""Fills and sends the form of the page Cameras."""
+
+
 async def test_it_finds_cameras_and_adds_their_streams() -> None:
-    search = (
-        "(() => { const form = document.querySelector('#main form'); const [hosts, user, password] = %s;"
-        " Object.assign(form.elements.hosts, { value: hosts }); form.elements.user.value = user;"
-        " form.elements.password.value = password; form.requestSubmit(); })()"
-    )
     streams = {"P1": "rtsp://127.0.0.1:1/1", "P2": "rtsp://127.0.0.1:1/2"}
     with StandInCamera(streams) as camera:
         async with running() as server, launch() as browser:
@@ -486,11 +489,11 @@ async def test_it_finds_cameras_and_adds_their_streams() -> None:
             await page.resize(*DESK)
             await has(page, "Find cameras in the network")
             await is_usable(page)
-            await page.evaluate(search % json.dumps(["no:host:here", "", ""]))
+            await page.evaluate(SEARCH % json.dumps(["no:host:here", "", ""]))
             await page.wait_for("Boolean(document.querySelector('#main [role=alert]'))")
-            await page.evaluate(search % json.dumps([f"127.0.0.1:{camera.probe_port}", "me", "wrong"]))
+            await page.evaluate(SEARCH % json.dumps([f"127.0.0.1:{camera.probe_port}", "me", "wrong"]))
             await has(page, "refuses the user or the password")
-            await page.evaluate(search % json.dumps([f"127.0.0.1:{camera.probe_port}", "me", "se!cret"]))
+            await page.evaluate(SEARCH % json.dumps([f"127.0.0.1:{camera.probe_port}", "me", "se!cret"]))
             await has(page, "main: H264 320x240, PTZ")
             await has(page, "1 camera, 2 streams")
             await is_usable(page)
@@ -501,6 +504,27 @@ async def test_it_finds_cameras_and_adds_their_streams() -> None:
             assert path.source == f"onvif://me:se%21cret@127.0.0.1:{camera.port}/?profile=P1"
             assert path.source_on_demand
             has_no_errors(page, "400")
+
+
+async def test_firefox_finds_cameras_and_adds_their_streams(tmp_path: Path) -> None:
+    with StandInCamera({"P1": "rtsp://127.0.0.1:1/1"}) as camera:
+        async with running() as server, firefox(tmp_path) as page:
+            await page.open(address(server, "cameras"))
+            await page.wait_for("document.querySelector('#main form')")
+            for password, shown in {
+                "wrong": "refuses the user or the password",
+                "se!cret": "main: H264 320x240",
+            }.items():
+                await page.evaluate(SEARCH % json.dumps([f"127.0.0.1:{camera.probe_port}", "me", password]))
+                await page.wait_for(f"document.body.innerText.includes({json.dumps(shown)})")
+            field = "document.querySelector('.found input[name=name]')"
+            await page.evaluate(
+                f"{field}.value = 'gate'; {field}.dispatchEvent(new Event('input', {{bubbles: true}})); 0"
+            )
+            await page.evaluate("document.querySelector('.found form').requestSubmit(); 0")
+            await page.wait_for("document.body.innerText.includes('Show gate')")
+            path = server.app.configuration.paths["gate"]
+            assert path.source == f"onvif://me:se%21cret@127.0.0.1:{camera.port}/?profile=P1"
 
 
 async def test_it_shows_the_log_and_changes_users() -> None:

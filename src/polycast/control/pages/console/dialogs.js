@@ -49,11 +49,13 @@ export async function copy(text) {
     await navigator.clipboard.writeText(text);
   } catch {
     // Pages that came over plain HTTP have no clipboard.
+    const focused = document.activeElement;
     const field = h("textarea", { readonly: true, class: "unseen", value: text });
     document.body.append(field);
     field.select();
     document.execCommand("copy");
     field.remove();
+    focused?.focus();
   }
   notify("Copied.");
 }

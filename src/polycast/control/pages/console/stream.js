@@ -2,11 +2,12 @@
 
 import { addressesOf, recordingsOf } from "./addresses.js";
 import { encoded, get } from "./api.js";
+import { causesOf } from "./causes.js";
 import { chart } from "./chart.js";
 import { listClients } from "./clients.js";
 import { codecDetails, codecName } from "./codecs.js";
 import { copy, dialog, empty } from "./dialogs.js";
-import { h, render } from "./dom.js";
+import { h, icon, render } from "./dom.js";
 import { bitRate, count, duration, milliseconds, number, since, size, words } from "./format.js";
 import { failureOf, sourceOf, stateOf, statePill } from "./paths.js";
 import { makePlayer, playerView } from "./player.js";
@@ -45,12 +46,14 @@ export function streamPage({ root, argument: name, status }) {
     const { servers } = status();
     const now = Date.now();
     const rates = { in: rate(`in ${name}`, path.bytesReceived, now), out: rate(`out ${name}`, path.bytesSent, now) };
+    const causes = causesOf(path, found.history, rate(`dropped ${name}`, path.packetsDropped, now));
     const readers = found.clients.filter((client) => client.path === name && client.state === "read");
     const publisher = found.clients.find((client) => client.path === name && client.state === "publish");
     render(
       root,
       head(name, statePill(path)),
       failureOf(path) && h("p", { class: "problem", role: "status" }, failureOf(path)),
+      causes.length > 0 && causesView(causes),
       h(
         "div",
         { class: "columns" },
@@ -68,6 +71,14 @@ export function streamPage({ root, argument: name, status }) {
 }
 
 const head = (name, pill) => h("div", { class: "head" }, h("p", { class: "crumbs" }, h("a", { href: "#/streams" }, "Streams")), h("h1", {}, name), pill);
+
+const causesView = (causes) =>
+  h(
+    "section",
+    { class: "attention", "aria-label": "What may spoil the picture" },
+    h("h2", {}, icon("M12 3l10 18H2zM12 10v5M12 18v.5"), "What may spoil the picture"),
+    h("ul", {}, causes.map(([title, text]) => h("li", {}, h("b", {}, title), " ", h("span", {}, text)))),
+  );
 
 function facts(name, path, publisher, rates, history, status) {
   const names = status.servers.map((server) => server.name);
