@@ -21,6 +21,7 @@ import pytest
 from tests.support.ports import free_media_port
 from tests.support.ports import free_port as free_port
 from tests.support.preloaded import Process, start_server
+from tests.support.waiting import PATIENCE
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 
@@ -30,8 +31,8 @@ POLYCAST = (sys.executable, "-m", "polycast")
 SYSTEM_PYTHON = "/usr/bin/python3"
 """Debian's packages with GStreamer's bindings are for the system's Python."""
 
-START_SECONDS = 60.0
-RUN_SECONDS = 60.0
+START_SECONDS = 2 * PATIENCE
+RUN_SECONDS = 2 * PATIENCE
 """A program that should end by itself and has not by then hangs."""
 STOP_SECONDS = 15.0
 POLL_SECONDS = 0.02
