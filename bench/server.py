@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 HOST = "127.0.0.1"
-START_LIMIT = 20.0  # seconds until the port must accept a connection
+START_LIMIT = 60.0  # seconds until the port must accept a connection: several processes on one busy core take some
 STOP_LIMIT = 5.0  # seconds between SIGTERM and SIGKILL
 SETTLE_SECONDS = 1.0  # between the first listener of the last worker and its last one
 CONNECT_INTERVAL = 0.001  # seconds between two attempts to connect

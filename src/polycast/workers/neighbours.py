@@ -28,6 +28,7 @@ from polycast.security.addresses import IPNetwork
 from polycast.wire.http.message import Header, Request
 from polycast.wire.http.response import Response
 from polycast.workers.channel import Channel, ChannelError
+from polycast.workers.kept import KeptFiles, Key, tag_of
 from polycast.workers.messages import HandOver, PassedDatagram, SentSocket
 from polycast.workers.sockets import SocketBox
 
@@ -58,6 +59,8 @@ class PassedRequest(Struct, frozen=True, array_like=True):
     peer: tuple[str, int]
     local_address: tuple[str, int]
     is_encrypted: bool
+    known: bytes
+    """The entity tag of the file that the worker has got for such a request before; empty if it has none."""
 
 
 class PassedResponse(Struct, frozen=True, array_like=True):
@@ -66,6 +69,8 @@ class PassedResponse(Struct, frozen=True, array_like=True):
     status: int
     headers: list[Header]
     body: bytes
+    is_known: bool = False
+    """Whether the body is that of the known file, and not sent again."""
 
 
 class PassedClient:
@@ -146,7 +151,6 @@ class Neighbours:
         worker takes readers of a path from others.
         """
         self._number = number
-        self._folder = folder
         self._servers = servers
         self._is_welcome = is_welcome
         self._log = log
@@ -159,6 +163,7 @@ class Neighbours:
         self._offered: dict[tuple[int, int], AcceptedSocket] = {}
         """Accepted connections that the other worker has not left to this one yet, by the numbers of `SentSocket`."""
         self._serving: set[asyncio.Task[None]] = set()
+        self._kept = KeptFiles()
 
     async def open(self) -> None:
         """Accept requests of others. Raises OSError."""
@@ -185,10 +190,19 @@ class Neighbours:
 
     async def pass_on(self, number: int, server: str, transaction: Transaction) -> Response:
         """Return the answer of another worker's server to a request."""
-        request, connection = transaction.request, transaction.connection
         transaction.origins = None  # the other one has them
+        request = transaction.request
+        key = Key(number, server, request.target.partition(b"?")[0])
+        if request.method != "GET" or b"?" in request.target:
+            return await self._ask(key, transaction)
+        async with self._kept.turn(key):
+            return await self._ask(key, transaction)
+
+    async def _ask(self, key: Key, transaction: Transaction) -> Response:
+        request, connection = transaction.request, transaction.connection
+        kept = self._kept.find(key)
         passed = PassedRequest(
-            server,
+            key.server,
             request.method,
             request.target,
             list(request.headers),
@@ -197,13 +211,18 @@ class Neighbours:
             connection.peer,
             connection.local_address,
             connection.is_encrypted,
+            kept.tag if kept is not None else b"",
         )
         try:
-            channel = await self._channel(number)
+            channel = await self._channel(key.worker)
             answer: PassedResponse = await channel.call("http", passed, PassedResponse, seconds=ANSWER_SECONDS)
         except (ChannelError, OSError) as error:
-            self._log.debug("worker %d did not answer a request: %s", number, error)
+            self._log.debug("worker %d did not answer a request: %s", key.worker, error)
             return Response(503, [(b"content-type", b"text/plain"), (b"retry-after", b"1")], b"try again\n")
+        if answer.is_known and kept is not None:
+            return Response(answer.status, answer.headers, kept.body)
+        if request.method == "GET" and answer.status == 200:
+            self._kept.keep(key, answer.headers, answer.body, asyncio.get_running_loop().time())
         return Response(answer.status, answer.headers, answer.body)
 
     async def hand_over(self, number: int, server: str, connection: HandedOver, descriptor: int) -> bool:
@@ -252,7 +271,7 @@ class Neighbours:
         return channel
 
     def _path(self, number: int) -> str:
-        return os.path.join(self._folder, f"worker-{number}")
+        return os.path.join(self._sockets.folder, f"worker-{number}")
 
     def _accept(self) -> Channel:
         channel = Channel(self._log)
@@ -321,6 +340,8 @@ class Neighbours:
         except asyncio.CancelledError:
             transaction.cancel()
             raise
+        if passed.known and answer.status == 200 and tag_of(answer.headers) == passed.known:
+            return PassedResponse(answer.status, answer.headers, b"", is_known=True)
         await channel.drain()
         return answer
 

@@ -20,7 +20,7 @@ class SocketBox:
 
     def __init__(self, folder: str, number: int) -> None:
         """``folder`` has the boxes of all workers; ``number`` is that of this one."""
-        self._folder = folder
+        self.folder = folder
         self._number = number
         self._box: socket.socket | None = None
         self._waiting: dict[tuple[int, int], int] = {}
@@ -74,4 +74,4 @@ class SocketBox:
                     os.close(self._waiting.pop(next(iter(self._waiting))))
 
     def _path(self, number: int) -> str:
-        return os.path.join(self._folder, f"worker-{number}.sockets")
+        return os.path.join(self.folder, f"worker-{number}.sockets")
