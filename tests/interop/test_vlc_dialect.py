@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 import socket
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -45,7 +46,10 @@ def send(client: RtspClient, frames: int = 5) -> None:
 def describe(client: RtspClient, url: str) -> tuple[str, str]:
     """Return the description and the base of the tracks' addresses."""
     assert "DESCRIBE" in client.request("OPTIONS", url).headers["public"]
-    response = client.request("DESCRIBE", url, {"Accept": "application/sdp"})
+    # With several workers, another one may have the stream since a millisecond.
+    deadline = time.monotonic() + PATIENCE
+    while (response := client.request("DESCRIBE", url, {"Accept": "application/sdp"})).status == 404:
+        assert time.monotonic() < deadline, f"{url} is not published"
     assert response.status == 200
     return response.body.decode(), response.headers["content-base"]
 
