@@ -8,7 +8,8 @@ from collections.abc import AsyncIterator
 import pytest
 from tests.protocols.sources.web import Answer, Web, web
 
-from polycast.protocols.hls.source_http import MAXIMUM_REDIRECTIONS, Fetcher, resolve
+from polycast.protocols.hls.source_http import Fetcher
+from polycast.protocols.http_addresses import MAXIMUM_REDIRECTIONS, resolve
 from polycast.protocols.pull import PullError
 
 PLAYLIST = b"#EXTM3U\n"

@@ -12,9 +12,10 @@ from typing import ClassVar, Final
 from polycast.errors import RemoteProtocolError
 from polycast.protocols.hls.source_crypto import KEY_SIZE, Decryptor, check_key, decrypt
 from polycast.protocols.hls.source_demuxer import PieceDemuxer
-from polycast.protocols.hls.source_http import Download, Fetcher, MissingFileError, resolve
+from polycast.protocols.hls.source_http import Download, Fetcher, MissingFileError
 from polycast.protocols.hls.source_player import Player, PlayoutQueue
 from polycast.protocols.hls.source_playlist import Piece, PlaylistFollower, choose_variant
+from polycast.protocols.http_addresses import resolve
 from polycast.protocols.pull import PullContext, Puller, PullError, first_of
 from polycast.wire.hls.parsed import ByteRange, Initialization, Key, ParsedMediaPlaylist, ParsedMultivariantPlaylist
 from polycast.wire.hls.parser import parse_playlist

@@ -8,10 +8,11 @@ from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
-from urllib.parse import unquote, urljoin, urlsplit, urlunsplit
+from urllib.parse import unquote, urlsplit
 
 from polycast.net.dial import client_context
 from polycast.net.http_client import describe_http_failure, dumping_transport, skip_body
+from polycast.protocols.http_addresses import MAXIMUM_REDIRECTIONS, redirected, without_credentials
 from polycast.protocols.pull import PullError
 from polycast.security.origins import may_send_credentials, origin_of
 from polycast.wire.hls.parsed import ByteRange
@@ -21,8 +22,6 @@ if TYPE_CHECKING:
     import httpx2
 
 USER_AGENT: Final = "polycast"
-
-MAXIMUM_REDIRECTIONS: Final = 5
 
 # Response timeouts within which a playlist, a key or an initialization has to arrive completely.
 WHOLE_TIMEOUTS: Final = 2
@@ -35,10 +34,6 @@ CODINGS: Final = ("gzip", "x-gzip", "deflate")
 
 PLAYLIST_START: Final = b"#EXTM3U"
 _BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
-
-_REDIRECTED: Final = "the server redirects to"
-
-_SCHEMES: Final = ("http", "https")
 
 
 class MissingFileError(PullError):
@@ -155,7 +150,7 @@ class Fetcher:
                 ) as response:
                     if response.has_redirect_location:
                         await skip_body(response)
-                        address = without_credentials(resolve(address, response.headers["Location"], by=_REDIRECTED))
+                        address = redirected(address, response.headers["Location"])
                         continue
                     if response.status_code not in (200, 206):
                         kind = MissingFileError if response.status_code in (404, 410) else PullError
@@ -216,24 +211,3 @@ def _inflated(inflate: zlib._Decompress, data: bytes) -> Iterator[bytes]:
         if piece:
             yield piece
         data = inflate.unconsumed_tail
-
-
-def without_credentials(url: str) -> str:
-    """Return a URL without user and password: for requests, which have a header for them, and for the log."""
-    parts = urlsplit(url)
-    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2], fragment=""))
-
-
-def resolve(base: str, reference: str, *, by: str = "a playlist contains") -> str:
-    """Return the absolute address of a file in a playlist. Raises PullError if it is not HTTP.
-
-    ``by``: the start of the error text.
-    """
-    try:
-        url = urljoin(base, reference)
-        if urlsplit(url).scheme not in _SCHEMES:
-            raise PullError(f"{by} an address that is not HTTP: {reference[:200]!r}")
-        origin_of(url)
-    except ValueError:
-        raise PullError(f"{by} the invalid address {reference[:200]!r}") from None
-    return url

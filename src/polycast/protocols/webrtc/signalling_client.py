@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from base64 import b64encode
 from typing import TYPE_CHECKING, Final
 from urllib.parse import unquote, urljoin, urlsplit, urlunsplit
 
@@ -16,6 +17,7 @@ from polycast.net.http_client import (
     read_beginning,
     skip_body,
 )
+from polycast.protocols.http_addresses import MAXIMUM_REDIRECTIONS, redirected
 from polycast.protocols.pull import PullError
 from polycast.security.origins import may_send_credentials, origin_of
 
@@ -25,6 +27,8 @@ if TYPE_CHECKING:
 USER_AGENT: Final = "polycast"
 _SCHEMES: Final = {"whep": "http", "wheps": "https", "whip": "http", "whips": "https"}
 _SDP: Final = "application/sdp"
+_REDIRECTIONS: Final = (307, 308)
+"""Those that keep the method (RFC 9110 section 15.4)."""
 
 
 def http_address(url: str) -> str:
@@ -64,16 +68,16 @@ class SignallingClient:
             context = client_context(fingerprint)
         except ValueError as error:
             raise PullError(str(error)) from error
-        headers = {"User-Agent": USER_AGENT, "Accept-Encoding": "identity"}  # bodies are used as they are sent
         user, password = unquote(parts.username or ""), unquote(parts.password or "")
         token = bearer_token or (password if not user else "")
-        if token:
-            headers["Authorization"] = f"Bearer {token}"
+        login = f"Basic {b64encode(f'{user}:{password}'.encode()).decode()}" if user else ""
+        self._login = {"Authorization": f"Bearer {token}" if token else login} if token or login else {}
+        """The header with the credentials."""
+        self._origin = origin_of(self._address)
         self._client = httpx2.AsyncClient(
             verify=context,
             transport=dumping_transport(context, dump_prefix),
-            headers=headers,
-            auth=httpx2.BasicAuth(user, password) if user and not token else None,
+            headers={"User-Agent": USER_AGENT, "Accept-Encoding": "identity"},  # bodies are used as they are sent
             timeout=timeout,
             trust_env=False,
         )
@@ -94,7 +98,11 @@ class SignallingClient:
     async def links(self) -> list[str]:
         """Return the Link headers of the server, which may name STUN servers; none if it answers in another way."""
         try:
-            async with asyncio.timeout(self._timeout), self._client.stream("OPTIONS", self._address) as response:
+            headers = self._login_for(self._address)
+            async with (
+                asyncio.timeout(self._timeout),
+                self._client.stream("OPTIONS", self._address, headers=headers) as response,
+            ):
                 await skip_body(response)
                 return response.headers.get_list("link") if response.status_code in (200, 204) else []
         except (self._library.HTTPError, self._library.InvalidURL, TimeoutError):
@@ -104,15 +112,23 @@ class SignallingClient:
         """End the session on the server if it was created; errors no longer matter."""
         try:
             if self._session:
-                async with asyncio.timeout(self._timeout), self._client.stream("DELETE", self._session) as response:
+                headers = self._login_for(self._session)
+                async with (
+                    asyncio.timeout(self._timeout),
+                    self._client.stream("DELETE", self._session, headers=headers) as response,
+                ):
                     await skip_body(response)
         except (self._library.HTTPError, self._library.InvalidURL, TimeoutError):
             pass
         finally:
             await self._client.aclose()
 
+    def _login_for(self, address: str) -> dict[str, str]:
+        """Return the header with the credentials, if a server may have them."""
+        return self._login if may_send_credentials(self._origin, origin_of(address)) else {}
+
     def _own_address(self, location: str) -> str:
-        """Return the address of the session; empty if it is on another server, which must not get the password."""
+        """Return the address of the session; empty if it is on another server than the one that has answered."""
         if not location:
             return ""
         try:
@@ -122,15 +138,25 @@ class SignallingClient:
             return ""
 
     async def _post(self, sdp: bytes) -> tuple[httpx2.Response, bytes]:
-        """Return the response to an offer and its body, or the beginning of one that is too large."""
+        """Return the response to an offer and its body, or the beginning of one that is too large.
+
+        Redirections are followed (RFC 9725 section 4.5), but not out of TLS: the answer tells where the media goes.
+        """
         library, address = self._library, self._address
-        headers = {"Content-Type": _SDP}
         try:
-            async with (
-                asyncio.timeout(self._timeout),
-                self._client.stream("POST", address, content=sdp, headers=headers) as response,
-            ):
-                return response, await read_beginning(response)
+            async with asyncio.timeout(self._timeout):
+                for _ in range(MAXIMUM_REDIRECTIONS + 1):
+                    headers = {"Content-Type": _SDP, **self._login_for(address)}
+                    async with self._client.stream("POST", address, content=sdp, headers=headers) as response:
+                        location = response.headers.get("location", "")
+                        if response.status_code not in _REDIRECTIONS or not location:
+                            self._address = address
+                            return response, await read_beginning(response)
+                        await skip_body(response)
+                    former, address = address, redirected(address, location)
+                    if former.startswith("https:") and not address.startswith("https:"):
+                        raise PullError(f"the server redirects from TLS to {address}")
+            raise PullError(f"too many redirections ({self._address})")
         except (library.TimeoutException, TimeoutError) as error:
             raise PullError(f"no answer in time ({address})") from error
         except (library.HTTPError, library.InvalidURL) as error:
