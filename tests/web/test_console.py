@@ -29,7 +29,7 @@ pytestmark = pytest.mark.interop
 
 PATH = "yard/north"
 PLAYED = "document.querySelector('video')?.currentTime ?? 0"
-SIZE = "[document.querySelector('video').videoWidth, document.querySelector('video').videoHeight]"
+SIZE_IS_RIGHT = "((video) => video.videoWidth === 320 && video.videoHeight === 180)(document.querySelector('video'))"
 PHONE = (360, 740)
 DESK = (1280, 900)
 
@@ -99,10 +99,15 @@ async def in_player(page: Page, expression: str) -> Any:
 
 async def plays(page: Page, seconds: float) -> None:
     """Wait until the player has played so long."""
+    await until_player(page, f"({PLAYED}) > {seconds}")
+
+
+async def until_player(page: Page, condition: str) -> None:
+    """Wait until something is true in the page of the player."""
     async with asyncio.timeout(PATIENCE):
         while True:
-            with contextlib.suppress(BrowserError):  # the frame is being loaded
-                if (await in_player(page, PLAYED) or 0) > seconds:
+            with contextlib.suppress(BrowserError):  # the frame is being loaded, or replaced
+                if await in_player(page, condition):
                     return
             await asyncio.sleep(0.1)  # a page cannot set an event
 
@@ -143,7 +148,7 @@ async def test_it_shows_plays_and_disconnects(tmp_path: Path) -> None:
                 await page.wait_for("!/Out\\s+0 bit/.test(document.querySelector('.facts').innerText)")
                 await click(page, "#watch")
                 await plays(page, 2)
-                assert await in_player(page, SIZE) == [320, 180]
+                await until_player(page, SIZE_IS_RIGHT)
                 await the_code_holds_the_address(page, "RTSP", server.url(PATH))
                 await is_usable(page)
                 await click(page, ".player .bar button.small")

@@ -144,5 +144,5 @@ async def test_causes_of_bad_pictures_are_named(tmp_path: Path) -> None:
 
 async def static_folder(page: Page) -> str:
     """Return the address of the folder of the console's scripts."""
-    script: str = await page.evaluate("document.querySelector('script[type=module]').src")
+    script: str = await page.wait_for("document.querySelector('script[type=module]')?.src")
     return script.rpartition("/")[0] + "/"

@@ -1,6 +1,8 @@
 // Values in people's words.
 
+/** A bit rate; null is one that is not known yet. */
 export function bitRate(value) {
+  if (value === null) return "–";
   if (value >= 1e9) return `${(value / 1e9).toFixed(2)} Gbit/s`;
   if (value >= 1e6) return `${(value / 1e6).toFixed(1)} Mbit/s`;
   if (value >= 1e3) return `${Math.round(value / 1e3)} kbit/s`;

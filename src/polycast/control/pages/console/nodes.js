@@ -84,7 +84,10 @@ function workerTable(workers, now) {
   return table(workers, (worker) => worker.number, {
     Worker: (worker) => `Worker ${worker.number}`,
     Process: (worker) => String(worker.pid),
-    CPU: (worker) => `${((rate(`worker ${worker.number}`, worker.cpu, now) / 8) * 100).toFixed(1)} %`,
+    CPU: (worker) => {
+      const busy = rate(`worker ${worker.number}`, worker.cpu, now);
+      return busy === null ? "–" : `${((busy / 8) * 100).toFixed(1)} %`;
+    },
     Memory: (worker) => size(worker.memory),
     "Loop lag": (worker) => milliseconds(worker.loopLag),
     "Longest lag": (worker) => milliseconds(worker.loopLagMaximum),

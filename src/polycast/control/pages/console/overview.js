@@ -33,7 +33,9 @@ export function overviewPage({ root, status }) {
       totals.in += rate(`in ${name}`, path.bytesReceived, now);
       totals.out += rate(`out ${name}`, path.bytesSent, now);
     }
-    const cpu = rate("cpu", server.cpu, now) / 8; // the counter is in seconds, not in bytes
+    const busy = rate("cpu", server.cpu, now);
+    const cpu = busy === null ? null : busy / 8; // the counter is in seconds, not in bytes
+    const known = (value) => (cpu === null ? null : value);
     const disk = server.disks.toSorted((a, b) => a.free / a.total - b.free / b.total)[0];
     render(
       root,
@@ -44,9 +46,9 @@ export function overviewPage({ root, status }) {
         { class: "tiles" },
         tile("Streams live", h("a", { href: "#/streams" }, `${totals.live}`), `of ${Object.keys(found.paths).length}`, "live"),
         tile("Readers", h("a", { href: "#/sessions" }, number(totals.readers)), "connected", "read"),
-        tile("In", bitRate(totals.in), "from publishers", "blue"),
-        tile("Out", bitRate(totals.out), "to readers", "green"),
-        tile("CPU", `${(cpu * 100).toFixed(cpu < 0.1 ? 1 : 0)} %`, "of one core", "violet"),
+        tile("In", bitRate(known(totals.in)), "from publishers", "blue"),
+        tile("Out", bitRate(known(totals.out)), "to readers", "green"),
+        tile("CPU", cpu === null ? "–" : `${(cpu * 100).toFixed(cpu < 0.1 ? 1 : 0)} %`, "of one core", "violet"),
         tile("Memory", server.memory === null ? "–" : size(server.memory), "resident", "amber"),
         tile("Loop lag", milliseconds(server.loopLag), `up to ${milliseconds(server.loopLagMaximum)} in a minute`, isLagging(server) ? "red" : "green"),
         disk && tile("Disk", `${size(disk.free)} free`, `for ${disk.purpose}, ${Math.round((1 - disk.free / disk.total) * 100)} % used`, disk.free / disk.total < LOW_DISK ? "red" : "blue"),

@@ -122,7 +122,7 @@ function tracks(path, details) {
           h("td", { "data-label": "Kind" }, { video: "Picture", audio: "Sound" }[track.kind] ?? "Data"),
           h("td", { "data-label": "Details", class: "wide" }, codecDetails(details?.tracks2[index]?.codecProps) || h("span", { class: "faint" }, `clock of ${number(track.clockRate)} Hz`)),
           h("td", { class: "number wide", "data-label": "Received" }, `${size(track.bytesReceived)}, ${number(track.packetsReceived)} packets`),
-          h("td", { class: "number", "data-label": "Lost" }, h("span", { class: track.packetsLost ? "warn" : undefined }, number(track.packetsLost))),
+          h("td", { class: "number wide", "data-label": "Lost" }, h("span", { class: track.packetsLost ? "warn" : undefined }, number(track.packetsLost))),
         ),
       ),
     ),
