@@ -151,13 +151,13 @@ class MetricBlock(Struct, frozen=True, kw_only=True):
         return self.name.removesuffix("s")
 
 
-IDENTIFIED: Final = {"id": "id"}
+CONNECTION_LABELS: Final = {"id": "id"}
 """The labels of connections."""
 
-LOCATED: Final = {**IDENTIFIED, "path": "path", "remoteAddr": "remoteAddr"}
+VIEWER_LABELS: Final = {**CONNECTION_LABELS, "path": "path", "remoteAddr": "remoteAddr"}
 """The labels of viewers."""
 
-STATED: Final = {**LOCATED, "state": "state"}
+SESSION_LABELS: Final = {**VIEWER_LABELS, "state": "state"}
 """The labels of sessions."""
 
 

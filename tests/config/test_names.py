@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from polycast.config import check_path_name, compile_path_pattern
-from polycast.config.re2 import MAX_STATES
+from polycast.config.re2 import MAXIMUM_STATES
 from polycast.errors import ConfigurationError
 
 
@@ -152,4 +152,4 @@ def test_memory_for_expressions_is_limited() -> None:
     for _ in range(40):
         text = "".join(randomness.choice("ab") for _ in range(400))
         assert pattern.search(text + "c") is not None or text[-15] == "b"
-    assert len(pattern._automaton._states) <= MAX_STATES + 1
+    assert len(pattern._automaton._states) <= MAXIMUM_STATES + 1

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from polycast.control.command_output import LINES_PER_SECOND, MAX_LINE, OutputLines
+from polycast.control.command_output import LINES_PER_SECOND, MAXIMUM_LINE, OutputLines
 from polycast.control.commands import without_controls
 
 
@@ -34,9 +34,9 @@ def test_lines(data: bytes, lines: list[str], step: int) -> None:
 
 
 def test_long_lines_are_cut() -> None:
-    text = "x" * (3 * MAX_LINE + 5)
-    assert [len(line) for line in lines_of(text.encode(), 1000)] == [MAX_LINE] * 3 + [5]
-    assert [len(line) for line in lines_of(text.encode() + b"\n", 10**6)] == [MAX_LINE] * 3 + [5]
+    text = "x" * (3 * MAXIMUM_LINE + 5)
+    assert [len(line) for line in lines_of(text.encode(), 1000)] == [MAXIMUM_LINE] * 3 + [5]
+    assert [len(line) for line in lines_of(text.encode() + b"\n", 10**6)] == [MAXIMUM_LINE] * 3 + [5]
 
 
 def test_progress_is_shown_now_and_then() -> None:

@@ -12,7 +12,7 @@ from tests.tally.configuration import TallyConfiguration
 from tests.tally.item import TallyItem
 
 from polycast.config.declarations import DestinationKind, SourceKind
-from polycast.items import STATED, Column, MetricBlock
+from polycast.items import SESSION_LABELS, Column, MetricBlock
 from polycast.protocols.base import Address, Destination, Listener, Protocol, Pull, PushKind, ServerKind
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ PROTOCOL = Protocol(
                     title="Tally sessions",
                     name="tally_sessions",
                     collection="tallysessions",
-                    labels=STATED,
+                    labels=SESSION_LABELS,
                     columns=(Column("inboundBytes", "Bytes received"), Column("linesCounted", "Lines counted")),
                 ),
             ),

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-HOW: Final = {
+INSTRUCTIONS: Final = {
     "bash": 'eval "$(polycast completion bash)", in ~/.bashrc',
     "zsh": 'eval "$(polycast completion zsh)", in ~/.zshrc, after compinit',
     "fish": "polycast completion fish > ~/.config/fish/completions/polycast.fish",
@@ -53,9 +53,9 @@ def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="polycast completion",
         description="Print a script for completion in a shell.",
-        epilog="; ".join(f"{shell}: {how}" for shell, how in HOW.items()),
+        epilog="; ".join(f"{shell}: {how}" for shell, how in INSTRUCTIONS.items()),
     )
-    parser.add_argument("shell", choices=tuple(HOW), help="the shell")
+    parser.add_argument("shell", choices=tuple(INSTRUCTIONS), help="the shell")
     return parser
 
 

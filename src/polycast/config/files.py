@@ -12,7 +12,7 @@ import msgspec
 
 from polycast.errors import ConfigurationError
 
-MAX_FILE_SIZE: Final = 8 * 1024 * 1024  # bytes; encrypted text is a third longer than what the YAML reader takes
+MAXIMUM_FILE_SIZE: Final = 8 * 1024 * 1024  # bytes; encrypted text is a third longer than what the YAML reader takes
 
 _READ_SIZE: Final = 64 * 1024  # bytes
 
@@ -29,7 +29,7 @@ def read_once(path: str) -> tuple[bytes, bool]:
     try:
         with open(path, "rb") as file:
             is_regular = stat.S_ISREG(os.fstat(file.fileno()).st_mode)
-            content = file.read(MAX_FILE_SIZE + 1)
+            content = file.read(MAXIMUM_FILE_SIZE + 1)
     except (OSError, ValueError) as error:
         raise _unreadable(path, error) from error
     return _within_limit(path, content), is_regular
@@ -44,10 +44,10 @@ def read_again(path: str | os.PathLike[str]) -> bytes:
             status = os.fstat(descriptor)
             if not stat.S_ISREG(status.st_mode):
                 raise UnreadableError(f"the configuration file '{path}' is not a regular file, so it is not read again")
-            if status.st_size > MAX_FILE_SIZE:
+            if status.st_size > MAXIMUM_FILE_SIZE:
                 return _within_limit(path, b"", status.st_size)
             content = bytearray()
-            while len(content) <= MAX_FILE_SIZE and (piece := file.read(_READ_SIZE)):
+            while len(content) <= MAXIMUM_FILE_SIZE and (piece := file.read(_READ_SIZE)):
                 content += piece
     except (OSError, ValueError) as error:
         raise _unreadable(path, error) from error
@@ -111,8 +111,8 @@ def empty_file(path: str | os.PathLike[str]) -> str:
 
 
 def _within_limit(path: str | os.PathLike[str], content: bytes, size: int = 0) -> bytes:
-    if max(len(content), size) > MAX_FILE_SIZE:
-        raise UnreadableError(f"the configuration file '{path}' is too large (limit: {MAX_FILE_SIZE} bytes)")
+    if max(len(content), size) > MAXIMUM_FILE_SIZE:
+        raise UnreadableError(f"the configuration file '{path}' is too large (limit: {MAXIMUM_FILE_SIZE} bytes)")
     return content
 
 

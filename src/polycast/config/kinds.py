@@ -31,7 +31,7 @@ from polycast.security.credentials import ARGON2_PREFIX, HASH_PREFIX, is_argon2,
 
 AUTOMATIC: Final = "auto"
 MAXIMUM_WORKERS: Final = 256
-MAX_INTEGER: Final = 2**63 - 1  # the maximum of rtsp-simple-server
+MAXIMUM_INTEGER: Final = 2**63 - 1  # the maximum of rtsp-simple-server
 SUPPORTED_CREDENTIAL_CHARACTERS: Final = "A-Z,0-9,!,$,(,),*,+,.,;,<,=,>,[,],^,_,-,{,}"
 SUPPORTED_LOGIN_CHARACTERS: Final = 'A-Z,0-9,!,$,(,),*,+,.,;,<,=,>,[,],^,_,-,",",@,#,&'
 """As rtsp-simple-server names them."""
@@ -119,7 +119,7 @@ def _boolean(value: Json) -> bool:
 def _integer(value: Json) -> int:
     if isinstance(value, str) and _INTEGER.fullmatch(value):
         value = int(value, 0) if value[:2] in ("0x", "0o") else int(value)
-    if not isinstance(value, int) or isinstance(value, bool) or abs(value) > MAX_INTEGER:
+    if not isinstance(value, int) or isinstance(value, bool) or abs(value) > MAXIMUM_INTEGER:
         raise InvalidValueError(f"{_quote(value)} is not a whole number")
     return value
 
@@ -342,7 +342,7 @@ def _quote(value: Json) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, int | float):
-        return "this number" if abs(value) > MAX_INTEGER else str(value)
+        return "this number" if abs(value) > MAXIMUM_INTEGER else str(value)
     if value is None:
         return "null"
     return "a map" if isinstance(value, Mapping) else "a list"

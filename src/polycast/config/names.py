@@ -19,7 +19,7 @@ ALL_OTHERS: Final = "all_others"
 
 _PATH_NAME = re.compile(r"[0-9a-zA-Z_\-/.~]+", re.ASCII)
 
-MAX_NAME: Final = 512  # characters; the time for matching a pattern grows with the name
+MAXIMUM_NAME: Final = 512  # characters; the time for matching a pattern grows with the name
 
 
 def check_path_name(name: str) -> None:
@@ -35,8 +35,8 @@ def check_path_name(name: str) -> None:
     # Commands and recordings use it in file names.
     if any(segment in (".", "..") for segment in name.split("/")):
         raise ConfigurationError("can't contain dot path segments")
-    if len(name) > MAX_NAME:
-        raise ConfigurationError(f"can't be longer than {MAX_NAME} characters")
+    if len(name) > MAXIMUM_NAME:
+        raise ConfigurationError(f"can't be longer than {MAXIMUM_NAME} characters")
 
 
 def loaded_name(name: str, names_of_all: Collection[str] = (ALL_PATHS_ALIAS,)) -> str:

@@ -26,8 +26,8 @@ from polycast.config.re2_parser import (
 
 __all__ = ["ExpressionError", "Match", "Pattern", "compile_expression"]
 
-MAX_INSTRUCTIONS: Final = 5_000  # the time of a match is proportional to it, per character
-MAX_STATES: Final = 1_000  # of the automaton; then it is rebuilt
+MAXIMUM_INSTRUCTIONS: Final = 5_000  # the time of a match is proportional to it, per character
+MAXIMUM_STATES: Final = 1_000  # of the automaton; then it is rebuilt
 
 # Instructions: (_STEP, class), (_SPLIT, preferred, other), (_JUMP, target), (_SAVE, index), (_ASSERT, kind), (_MATCH,).
 _STEP, _SPLIT, _JUMP, _SAVE, _ASSERT, _MATCH = range(6)
@@ -174,7 +174,7 @@ class _Automaton:
         return (state.following[""] if "" in state.following else self._step(state, "")) is None
 
     def _state(self, indexes: frozenset[int], before: int) -> _State:
-        if len(self._states) > MAX_STATES:
+        if len(self._states) > MAXIMUM_STATES:
             self._states = {}
         return self._states.setdefault((indexes, before), _State(indexes, before))
 
@@ -263,7 +263,7 @@ class _Compiler:
         self.program: list[_Instruction] = []
 
     def emit(self, code: int, argument: object = None, other: int = 0) -> int:
-        if len(self.program) >= MAX_INSTRUCTIONS:
+        if len(self.program) >= MAXIMUM_INSTRUCTIONS:
             raise ExpressionError("it is too large")
         self.program.append((code, argument, other))
         return len(self.program) - 1

@@ -13,8 +13,8 @@ import msgspec
 from polycast.config import re2_classes
 from polycast.config.re2_classes import CharacterClass
 
-MAX_REPETITIONS: Final = 1000  # of one part, also when repetitions are nested; the limit of RE2
-MAX_DEPTH: Final = 100  # nested groups; the tree is traversed recursively
+MAXIMUM_REPETITIONS: Final = 1000  # of one part, also when repetitions are nested; the limit of RE2
+MAXIMUM_DEPTH: Final = 100  # nested groups; the tree is traversed recursively
 
 _REPETITION = re.compile(r"\{(0|[1-9][0-9]*)(?:(,)(0|[1-9][0-9]*)?)?\}", re.ASCII)
 _GROUP_NAME = re.compile(r"[A-Za-z0-9_]+", re.ASCII)
@@ -211,8 +211,8 @@ class _Parser:
         if not parts:
             raise ExpressionError(f"there is nothing to repeat before {written}")
         node = Repetition(parts.pop(), least, most, is_greedy)
-        if counted and _largest_count(node) > MAX_REPETITIONS:
-            raise ExpressionError(f"more than {MAX_REPETITIONS} repetitions: {written}")
+        if counted and _largest_count(node) > MAXIMUM_REPETITIONS:
+            raise ExpressionError(f"more than {MAXIMUM_REPETITIONS} repetitions: {written}")
         parts.append(node)
         self._was_repetition = True
 
@@ -220,8 +220,8 @@ class _Parser:
 
     def _open_group(self) -> None:
         start = self._place
-        if len(self._stack) > MAX_DEPTH:
-            raise ExpressionError(f"more than {MAX_DEPTH} groups in one another")
+        if len(self._stack) > MAXIMUM_DEPTH:
+            raise ExpressionError(f"more than {MAXIMUM_DEPTH} groups in one another")
         if not self._text.startswith("(?", start):
             self._place += 1
             self._push_kept()
@@ -412,8 +412,8 @@ _SIGNS: Final[dict[str, tuple[int, int | None]]] = {"*": (0, None), "+": (1, Non
 def _counts(counted: re.Match[str]) -> tuple[int, int | None]:
     numbers = [digits for digits in (counted[1], counted[3]) if digits]
     # A very long number would take long to convert.
-    if any(len(digits) > 4 or int(digits) > MAX_REPETITIONS for digits in numbers):
-        raise ExpressionError(f"more than {MAX_REPETITIONS} repetitions: {counted[0][:16]}")
+    if any(len(digits) > 4 or int(digits) > MAXIMUM_REPETITIONS for digits in numbers):
+        raise ExpressionError(f"more than {MAXIMUM_REPETITIONS} repetitions: {counted[0][:16]}")
     least = int(counted[1])
     most = least if not counted[2] else int(counted[3]) if counted[3] else None
     if most is not None and most < least:

@@ -18,11 +18,11 @@ NANOSECONDS_PER_UNIT: Final = {
     "m": 60_000_000_000,
     "h": 3_600_000_000_000,
 }
-MAX_NANOSECONDS: Final = 2**63 - 1  # the maximum of rtsp-simple-server's 64-bit durations, about 292 years
+MAXIMUM_NANOSECONDS: Final = 2**63 - 1  # the maximum of rtsp-simple-server's 64-bit durations, about 292 years
 SECONDS_PER_DAY: Final = 86_400
-MAX_DAYS: Final = MAX_NANOSECONDS // 1_000_000_000 // SECONDS_PER_DAY
+MAXIMUM_DAYS: Final = MAXIMUM_NANOSECONDS // 1_000_000_000 // SECONDS_PER_DAY
 BYTES_PER_UNIT: Final = {unit: 1024**power for power, unit in enumerate("BKMGTPE")}
-MAX_SIZE: Final = 2**63 - 1  # bytes
+MAXIMUM_SIZE: Final = 2**63 - 1  # bytes
 
 _DURATION_PART = re.compile(r"([0-9]+(?:\.[0-9]*)?|\.[0-9]+)([a-z\u00b5\u03bc]+)", re.ASCII)
 _SIZE = re.compile(r"([0-9]+(?:\.[0-9]*)?|\.[0-9]+)([BKMGTPE])(?:B|IB)?", re.ASCII)
@@ -55,7 +55,7 @@ class Duration(float):
             whole, _, fraction = part[1].partition(".")
             nanoseconds += int(whole or 0) * factor + int(fraction or 0) * factor // 10 ** len(fraction)
             position = part.end()
-        if not text or nanoseconds > MAX_NANOSECONDS:
+        if not text or nanoseconds > MAXIMUM_NANOSECONDS:
             raise _not_a_duration(text)
         return cls(nanoseconds / 1_000_000_000)
 
@@ -65,13 +65,13 @@ class Duration(float):
         days, letter, rest = text.partition("d")
         if not letter:
             return cls.parse(text)
-        if not (days.isascii() and days.isdigit()) or len(days) > len(str(MAX_DAYS)):
+        if not (days.isascii() and days.isdigit()) or len(days) > len(str(MAXIMUM_DAYS)):
             raise _not_a_duration(text)
         try:
             seconds = int(days) * SECONDS_PER_DAY + (cls.parse(rest) if rest else 0)
         except InvalidValueError:
             raise _not_a_duration(text) from None
-        if seconds * 1_000_000_000 > MAX_NANOSECONDS:
+        if seconds * 1_000_000_000 > MAXIMUM_NANOSECONDS:
             raise _not_a_duration(text)
         return cls(seconds)
 
@@ -112,7 +112,7 @@ class Size(int):
         if match is None or len(match[1]) > 40:
             raise _not_a_size(text)
         size = int(float(match[1]) * BYTES_PER_UNIT[match[2]])
-        if size > MAX_SIZE:
+        if size > MAXIMUM_SIZE:
             raise _not_a_size(text)
         return cls(size)
 

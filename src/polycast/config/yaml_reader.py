@@ -16,9 +16,9 @@ from polycast.config.reports import MAXIMUM_ERRORS, Report, raise_error
 from polycast.config.yaml_problems import explain, lines_of
 from polycast.errors import ConfigurationError
 
-MAX_CHARACTERS: Final = 4 * 1024 * 1024  # some 20,000 paths; reading it takes seconds
-MAX_DEPTH: Final = 16  # levels of maps and lists, with those that aliases repeat; a configuration has 4
-MAX_NODES: Final = 500_000  # maps, lists and scalars; an alias counts as everything that it repeats
+MAXIMUM_CHARACTERS: Final = 4 * 1024 * 1024  # some 20,000 paths; reading it takes seconds
+MAXIMUM_DEPTH: Final = 16  # levels of maps and lists, with those that aliases repeat; a configuration has 4
+MAXIMUM_NODES: Final = 500_000  # maps, lists and scalars; an alias counts as everything that it repeats
 
 _NULLS: Final = frozenset({"", "~", "null", "Null", "NULL"})
 _NOT_TEXT = re.compile(
@@ -92,8 +92,8 @@ def read_yaml(text: str, report: Report = raise_error, file: str = "") -> tuple[
     ``report`` is called with errors after which the rest can still be read. Raises ConfigurationError with line and
     column for the others. Maps have ``Key`` keys in file order. An empty document is None.
     """
-    if len(text) > MAX_CHARACTERS:
-        raise ConfigurationError(f"the configuration is too large (limit: {MAX_CHARACTERS} characters)")
+    if len(text) > MAXIMUM_CHARACTERS:
+        raise ConfigurationError(f"the configuration is too large (limit: {MAXIMUM_CHARACTERS} characters)")
     builder = _Builder(file)
     documents = 0
     for event in _events(text):
@@ -212,8 +212,8 @@ class _Builder:
         self._check_tag(event)
         if self._expects_key():
             raise _invalid("a key must be a text", event.start_mark)
-        if len(self._stack) >= MAX_DEPTH:
-            raise _invalid(f"more than {MAX_DEPTH} levels of maps and lists", event.start_mark)
+        if len(self._stack) >= MAXIMUM_DEPTH:
+            raise _invalid(f"more than {MAXIMUM_DEPTH} levels of maps and lists", event.start_mark)
         self._stack.append(_Open(container, event.anchor, self._nodes))
         self._count(1, event)
 
@@ -235,9 +235,9 @@ class _Builder:
         if top.is_merge:  # the maps themselves, and a list of them, are not in the tree
             levels -= 2 if isinstance(value, list) else 1
         top.levels = max(top.levels, 1 + levels)
-        if len(self._stack) + top.levels - 1 > MAX_DEPTH:
+        if len(self._stack) + top.levels - 1 > MAXIMUM_DEPTH:
             raise _invalid(
-                f"more than {MAX_DEPTH} levels of maps and lists, counting what aliases repeat", event.start_mark
+                f"more than {MAXIMUM_DEPTH} levels of maps and lists, counting what aliases repeat", event.start_mark
             )
         if isinstance(top.container, list):
             top.container.append(value)
@@ -264,8 +264,8 @@ class _Builder:
 
     def _count(self, nodes: int, event: Any) -> None:
         self._nodes += nodes
-        if self._nodes > MAX_NODES:
-            raise _invalid(f"more than {MAX_NODES} values, counting what aliases repeat", event.start_mark)
+        if self._nodes > MAXIMUM_NODES:
+            raise _invalid(f"more than {MAXIMUM_NODES} values, counting what aliases repeat", event.start_mark)
 
     def _check_tag(self, event: Any) -> None:
         tag = str(event.tag or "")

@@ -16,7 +16,7 @@ from typing import Final
 from polycast.log import Log
 
 READ_SIZE: Final = 64 * 1024  # bytes; the capacity of a pipe
-MAX_LINE: Final = 4096  # bytes; a longer line is split into several
+MAXIMUM_LINE: Final = 4096  # bytes; a longer line is split into several
 LINES_PER_SECOND: Final = 100  # a command that logs each frame prints 60
 
 # Seconds between two logged lines of a progress display, which FFmpeg prints twice a second with a carriage return.
@@ -48,9 +48,9 @@ class OutputLines:
             self._add(buffer[start : end.start()], now, lines, is_progress=end[0] == b"\r")
             start = end.end()
         self._rest = buffer[start:]
-        while len(self._rest) > MAX_LINE:
-            self._add(self._rest[:MAX_LINE], now, lines)
-            self._rest = self._rest[MAX_LINE:]
+        while len(self._rest) > MAXIMUM_LINE:
+            self._add(self._rest[:MAXIMUM_LINE], now, lines)
+            self._rest = self._rest[MAXIMUM_LINE:]
         return lines
 
     def end(self, now: float) -> list[str]:
@@ -63,8 +63,8 @@ class OutputLines:
         return lines
 
     def _add(self, line: bytes, now: float, lines: list[str], *, is_progress: bool = False) -> None:
-        for start in range(0, len(line), MAX_LINE):
-            self._add_short(line[start : start + MAX_LINE], now, lines, is_progress=is_progress)
+        for start in range(0, len(line), MAXIMUM_LINE):
+            self._add_short(line[start : start + MAXIMUM_LINE], now, lines, is_progress=is_progress)
 
     def _add_short(self, line: bytes, now: float, lines: list[str], *, is_progress: bool) -> None:
         if not line.strip():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from polycast.items import IDENTIFIED, STATED, Column, MetricBlock
+from polycast.items import CONNECTION_LABELS, SESSION_LABELS, Column, MetricBlock
 
 INBOUND_BYTES: Final = Column("inboundBytes", "Bytes received")
 OUTBOUND_BYTES: Final = Column("outboundBytes", "Bytes sent")
@@ -76,7 +76,7 @@ def connection_block(title: str, name: str, collection: str) -> MetricBlock:
         title=title,
         name=name,
         collection=collection,
-        labels=IDENTIFIED,
+        labels=CONNECTION_LABELS,
         columns=(INBOUND_BYTES, OUTBOUND_BYTES),
         former=FORMER_BYTES,
     )
@@ -86,4 +86,6 @@ def session_block(
     title: str, name: str, collection: str, columns: tuple[Column, ...], former: tuple[Column, ...] = ()
 ) -> MetricBlock:
     """Return the metrics of sessions that have a state and a path."""
-    return MetricBlock(title=title, name=name, collection=collection, labels=STATED, columns=columns, former=former)
+    return MetricBlock(
+        title=title, name=name, collection=collection, labels=SESSION_LABELS, columns=columns, former=former
+    )

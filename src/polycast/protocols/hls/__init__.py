@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, TypedDict
 
 from polycast.config.declarations import SourceKind
-from polycast.items import LOCATED, Column, Count, DateTime, MetricBlock
+from polycast.items import VIEWER_LABELS, Column, Count, DateTime, MetricBlock
 from polycast.protocols.base import Address, Certificate, Listener, Protocol, Pull, ServerKind
 from polycast.protocols.hls.configuration import HlsConfiguration
 from polycast.protocols.hls.item import HlsMuxerItem
@@ -75,7 +75,7 @@ HLS = ServerKind(
             title="HLS sessions",
             name="hls_sessions",
             collection="hlssessions",
-            labels=LOCATED,
+            labels=VIEWER_LABELS,
             columns=(OUTBOUND_BYTES,),
         ),
         MetricBlock(

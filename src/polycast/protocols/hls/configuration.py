@@ -17,8 +17,8 @@ from polycast.config.values import Duration, Size
 from polycast.errors import ConfigurationError
 from polycast.security.addresses import IPNetwork
 
-MIN_SEGMENTS: Final = 3
-MIN_LOW_LATENCY_SEGMENTS: Final = 7
+MINIMUM_SEGMENTS: Final = 3
+MINIMUM_LOW_LATENCY_SEGMENTS: Final = 7
 
 
 class HlsVariant(StrEnum):
@@ -180,7 +180,7 @@ class HlsConfiguration(Section, frozen=True, kw_only=True, rename=yaml_key):
             yield ConfigurationError("DASH requires hlsVariant fmp4 or lowLatency", ("dash",), ("hlsVariant",))
         count = self.hls_segment_count
         if self.hls_variant is HlsVariant.LOW_LATENCY:
-            if count < MIN_LOW_LATENCY_SEGMENTS:
+            if count < MINIMUM_LOW_LATENCY_SEGMENTS:
                 yield ConfigurationError(
                     f"Low-Latency HLS requires at least 7 segments, not {count}", ("hlsSegmentCount",), ("hlsVariant",)
                 )
@@ -190,6 +190,6 @@ class HlsConfiguration(Section, frozen=True, kw_only=True, rename=yaml_key):
                     ("hlsVariant",),
                     ("hlsEncryption",),
                 )
-        elif count < MIN_SEGMENTS:
+        elif count < MINIMUM_SEGMENTS:
             text = f"The minimum number of HLS segments is 3, not {count}"
             yield ConfigurationError(text, ("hlsSegmentCount",), ("hlsVariant",))
