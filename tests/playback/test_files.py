@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import sqlite3
 import sys
 from pathlib import Path
@@ -277,6 +278,34 @@ def test_the_index_is_kept(recorder: Recorder, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr("polycast.playback.opening.open_file", count)
     assert periods(index_of(recorder)) == [(0, 16)]
     assert opened == [str(recorder.name(12))]
+
+
+@pytest.mark.parametrize("how", ["deleted", "replaced"])
+def test_the_directory_is_another_one_than_before(tmp_path: Path, how: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It was deleted, or another disk is mounted there; nothing on the old one stays open."""
+    monkeypatch.setattr("polycast.playback.refresh.LARGE", 1)
+    recorder = Recorder(tmp_path / "recordings")
+    for number in range(3):
+        recorder.write(4 * number, 4, number)
+    index = index_of(recorder)
+    assert periods(index) == [(0, 12)]
+    if how == "deleted":
+        shutil.rmtree(recorder.root)
+    else:
+        recorder.root.rename(tmp_path / "old")
+    assert periods(index) == []
+    recorder.folder.mkdir(parents=True)
+    for number in range(2, 5):
+        recorder.write(4 * number, 4, number)
+    assert periods(index) == [(8, 20)]
+    assert (recorder.root / NAME).exists()
+    recorder.write(20, 4, 5)
+    assert periods(index) == [(8, 24)]
+    if sys.platform == "linux":
+        files = [os.readlink(each) for each in Path("/proc/self/fd").iterdir() if os.path.lexists(each)]
+        assert [each for each in files if str(tmp_path) in each and NAME in each] == [
+            each for each in files if each.startswith(str(recorder.root / NAME)) and "(deleted)" not in each
+        ]
 
 
 def test_another_process_holds_the_index(recorder: Recorder, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -98,6 +98,8 @@ class RecordingIndex:
         self._files = files if files is not None else Files()
         self._lock = threading.Lock()
         self._database: sqlite3.Connection | None = None
+        self._opened: tuple[int, int] | None = None
+        """Device and number of its file; None in memory."""
         self._watch = DirectoryWatch()
 
     def close(self) -> None:
@@ -166,9 +168,14 @@ class RecordingIndex:
     # The database
 
     def _open(self) -> sqlite3.Connection:
+        name = os.path.join(self.root, NAME)
+        if self._opened is not None and _identify(name) != self._opened:
+            self._close()  # the directory was replaced, or another disk was mounted there
+            self._watch.close()
         if self._database is None:
             try:
-                self._database = _connect(os.path.join(self.root, NAME))
+                self._database = _connect(name)
+                self._opened = _identify(name)
             except sqlite3.Error as error:
                 if getattr(error, "sqlite_errorcode", 0) & 0xFF in _DAMAGED:
                     raise
@@ -182,7 +189,7 @@ class RecordingIndex:
         return self._database
 
     def _close(self) -> None:
-        database, self._database = self._database, None
+        database, self._database, self._opened = self._database, None, None
         if database is not None:
             with suppress(sqlite3.Error):
                 database.close()
@@ -197,6 +204,15 @@ class RecordingIndex:
 def _clamp(time: int) -> int:
     """Return a time that the database can compare: requests may name any year."""
     return max(-MAXIMUM_TIME, min(time, MAXIMUM_TIME))
+
+
+def _identify(file: str) -> tuple[int, int] | None:
+    """Return device and number of a file; None if there is none."""
+    try:
+        status = os.stat(file)
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
 
 
 def _connect(name: str) -> sqlite3.Connection:
