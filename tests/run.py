@@ -24,8 +24,8 @@ INNER = (
 )  # fmt: skip
 """Folders whose tests need little but the processor; those that lie in no folder do so, too."""
 BROWSERS = ("web/test_hls_end_to_end.py", "web/test_webrtc_in_browsers.py")
-"""Files that judge how a picture moves in a browser: nothing of the same priority runs beside them."""
-NICENESS = 5
+"""Files that judge how a picture moves in a browser, one by one: nothing of the same priority runs beside them."""
+NICENESS = 10
 """Of the tests of the inner layers, so that the browsers do not notice them."""
 MANY = 50
 """Files that are not compiled yet, at least, for two processes to compile them before each worker does so by itself."""
@@ -66,7 +66,7 @@ def parts(workers: int) -> tuple[Part, Part, Part]:
     browsers = tuple(TESTS / name for name in BROWSERS)
     return (
         Part("programs", workers, (TESTS,), without=(*inner, *browsers)),
-        Part("browsers", 2, browsers),
+        Part("browsers", 1, browsers),
         Part("inner", 2, inner, dist="worksteal", niceness=NICENESS, first_worker=5),
     )
 

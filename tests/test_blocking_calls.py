@@ -112,7 +112,7 @@ async def request_pages(app):
         await client.get(f"http://localhost:{app.control.ports['metricsAddress']}/metrics")
 
 async def until(condition):
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while not condition():
             await asyncio.sleep(0.01)
 

@@ -24,7 +24,7 @@ import polycast
 cv2 = pytest.importorskip("cv2")
 pytestmark = [
     pytest.mark.skipif(sys.platform == "win32", reason="interrupts are sent in another way"),
-    pytest.mark.timeout(180),
+    pytest.mark.timeout(300),
     pytest.mark.interop,
 ]
 

@@ -10,7 +10,7 @@ from tests.api.conftest import EMBEDDED, PATIENCE, Loop, picture, read_both, wai
 
 import polycast
 
-pytestmark = pytest.mark.timeout(60)
+pytestmark = pytest.mark.timeout(180)
 
 SETTINGS = {**EMBEDDED, "webrtc": True, "webrtcAddress": "127.0.0.1:0", "webrtcLocalUDPAddress": "127.0.0.1:0"}
 

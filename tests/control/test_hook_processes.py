@@ -181,8 +181,9 @@ async def test_two_hundred_that_leave_children_behind(tmp_path: Path, monkeypatc
 
     monkeypatch.setattr(command_guard, "survey", record)
     file = tmp_path / "out"
-    # A background job of a shell ignores SIGINT, so it outlives the command until SIGTERM.
-    script = f"sleep 60 & echo $! >> {file}; wait"
+    # A background job of a shell ignores SIGINT, so it outlives the command until SIGTERM. It says itself that it runs:
+    # the shell might do so before the job ignores anything.
+    script = f"sh -c 'echo $$ >> {file}; exec sleep 60' & wait"
     async with running(paths={f"cam{index}": {"runOnInit": shell(script)} for index in range(MANY)}) as app:
         await app.until(lambda: sum("command started" in line for line in app.log.lines) == MANY)
         processes = [int(line) for line in await written(file, MANY)]

@@ -311,7 +311,7 @@ async def test_an_incomplete_frame_is_sent_by_the_timer() -> None:
     stream, reader = open_stream()
     assert take(stream, packet(1, OTHER_FRAGMENT + bytes(9)), packet(2, OTHER_FRAGMENT + bytes(9)))
     assert not reader.batches
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while not reader.batches:  # noqa: ASYNC110
             await asyncio.sleep(0.001)
     assert reader.sequences == [[1, 2]]

@@ -43,7 +43,7 @@ def publish(path: Path) -> tuple[Client, Stream]:
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while not condition():  # noqa: ASYNC110
             await asyncio.sleep(0.001)
 
@@ -255,7 +255,7 @@ async def test_stream_that_begins_while_workers_are_asked() -> None:
     await until(lambda: workers.asked == 1)
     stream = path.start_publishing(source, [VIDEO], publishes_packets=False)
     workers.answer.set()
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         assert await asking is stream
     assert source.events == []
     path.close("end")
@@ -283,7 +283,7 @@ async def test_path_that_is_closed_while_workers_are_asked() -> None:
     path.close("end")
     workers.answer.set()
     with pytest.raises(PathClosed):
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             await asking
     assert source.events == ["stop (end)"]
 
@@ -373,7 +373,7 @@ async def test_publisher_on_demand_that_is_replaced_and_never_starts() -> None:
     await held
     path.set_publisher(Client())
     assert reader.closed
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         with pytest.raises(SourceTimedOut):
             await path.wait_ready()
     path.close("end")

@@ -70,7 +70,7 @@ async def test_each_pair(state: State, happened: Input) -> None:
 async def test_start_timeout() -> None:
     recorder = Recorder(start_timeout=0.005)
     recorder.play(Input.WANTED)
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while recorder.on_demand.state is not State.STOPPED:  # noqa: ASYNC110
             await asyncio.sleep(0.001)
     assert recorder.events == ["start", "stop: timed out", "stopped"]
@@ -79,7 +79,7 @@ async def test_start_timeout() -> None:
 async def test_close_after_nobody_used_it() -> None:
     recorder = Recorder(close_after=0.005)
     recorder.play(Input.WANTED, Input.BECAME_READY)
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while recorder.on_demand.state is not State.STOPPED:  # noqa: ASYNC110
             await asyncio.sleep(0.001)
     assert recorder.events == ["start", "stop: not in use anymore", "stopped"]

@@ -48,7 +48,7 @@ async def relayed(hub: Hub) -> tuple[Stream, Path, Stream]:
     client = Client()
     origin.set_publisher(client)
     stream = origin.start_publishing(client, [VIDEO, AUDIO], publishes_packets=True)
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         return stream, path, await path.wait_ready(follows=True)
 
 
@@ -85,7 +85,7 @@ async def test_sender_reports_put_the_tracks_in_sync(clock: Clock, late: bool) -
     stream = origin.start_publishing(client, [VIDEO, AUDIO], publishes_packets=True)
     path = hub.path("cam")
     if not late:
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             await path.wait_ready(follows=True)
     direct = Frames()
     stream.add_reader(direct)
@@ -95,7 +95,7 @@ async def test_sender_reports_put_the_tracks_in_sync(clock: Clock, late: bool) -
     # Sound of the same moment arrives 400 ms after the picture.
     stream.on_sender_report(0, SenderReport(7, wall_time_to_ntp(MIDNIGHT), 1_000_000, 1, 1), clock.now)
     stream.on_sender_report(1, SenderReport(8, wall_time_to_ntp(MIDNIGHT), 480_800, 1, 1), clock.now)
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         own = await path.wait_ready(follows=True)
     relay, packets = Frames(), Packets()
     own.add_reader(relay)

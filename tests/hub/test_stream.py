@@ -96,7 +96,7 @@ async def test_open_frame_waits_only_shortly() -> None:
     stream.add_reader(reader)
     write(stream, rtp(1, SLICE, marker=False))
     stream.end_of_read()
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while not reader.batches:  # noqa: ASYNC110
             await asyncio.sleep(0.001)
     assert reader.sequences == [[1]]

@@ -19,7 +19,7 @@ TRIES = 3
 """Of FFmpeg, one of which has to succeed."""
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize("variant", ["fmp4", "lowLatency"])
 async def test_players_of_dash(variant: str, tmp_path: Path) -> None:
     """They begin with a running stream, and play it without a stall."""

@@ -54,7 +54,7 @@ async def describe(page: Page) -> str:
     return f"{troubles}\n{await page.describe()}"
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize("variant", VARIANTS)
 async def test_players_continue_when_the_publisher_returns(variant: str, tmp_path: Path) -> None:
     """Each played to its buffer's end meanwhile. The playlist's numbers decreased once, so they stood still for as long
@@ -81,7 +81,7 @@ async def test_players_continue_when_the_publisher_returns(variant: str, tmp_pat
                 assert not late, f"{late}\n{await describe(page)}"
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize("low_latency", ["false", "true"])
 async def test_hls_js_begins_with_a_new_low_latency_stream(low_latency: str, tmp_path: Path) -> None:
     """Gaps at its beginning, which Apple's players want, keep hls.js from it for seconds, or for good."""
@@ -105,7 +105,7 @@ async def test_hls_js_begins_with_a_new_low_latency_stream(low_latency: str, tmp
         assert "fragGap" not in troubles, player
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize("player", SHAKA, ids=str)
 async def test_shaka_plays_fmp4_without_a_stall(player: Player, tmp_path: Path) -> None:
     """It stood still for half a second to one second with every second segment: the sound stood first in fragments."""

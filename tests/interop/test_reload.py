@@ -90,7 +90,7 @@ def status(text: str) -> dict[str, Any]:
     found = re.search(r"^apiAddress: (.*)$", text, re.MULTILINE)
     assert found is not None
     try:
-        with urllib.request.urlopen(f"http://{found[1]}/v1/config/status", timeout=5) as response:
+        with urllib.request.urlopen(f"http://{found[1]}/v1/config/status", timeout=60) as response:
             answer: dict[str, Any] = json.load(response)
     except OSError:
         return {}

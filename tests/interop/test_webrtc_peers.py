@@ -13,7 +13,7 @@ import pytest
 from tests.interop import tools
 from tests.protocols.webrtc.support import Fixture, running
 
-pytestmark = [pytest.mark.interop, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.interop, pytest.mark.timeout(240)]
 
 SCRIPT = Path(__file__).with_name("gstreamer_webrtc.py")
 BOTH_PORTS: dict[str, Any] = {"webrtcLocalTCPAddress": "127.0.0.1:0"}

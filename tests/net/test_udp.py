@@ -39,7 +39,7 @@ class End:
         self._grown.set()
 
     async def get(self, count: int) -> list[bytes]:
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while len(self.received) < count:
                 self._grown.clear()
                 await self._grown.wait()
@@ -216,7 +216,7 @@ async def test_handler_may_close_the_socket() -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
         for _ in range(3):
             sender.sendto(b"x", ("127.0.0.1", sockets[0].port))
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         await done.wait()
 
 
@@ -247,7 +247,7 @@ async def test_dual_stack_reply_reaches_an_ipv4_client() -> None:
         _, address = end.received[0]
         assert address == end.socket.address(*client.getsockname())
         end.socket.send(b"reply", address)
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             assert await asyncio.get_running_loop().sock_recv(client, 100) == b"reply"
 
 
@@ -290,7 +290,7 @@ async def test_costly_datagrams_do_not_keep_others_waiting() -> None:
         for size in range(32):
             sender.sendto(bytes(size + 1), bound.getsockname())
     receiver = UdpSocket(asyncio.get_running_loop(), bound, handle, lambda: turns.append(handled))
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         await done.wait()
     receiver.close()
     assert len(turns) >= 8
@@ -353,7 +353,7 @@ async def test_answers_of_a_read_are_sent_at_its_end(host: str, obstacle: str, m
             client.setblocking(False)
             client.sendto(b"%d" % index, ("127.0.0.1", receiver.socket.port))
         for index, client in enumerate(clients):
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(60):
                 assert await asyncio.get_running_loop().sock_recv(client, 100) == b"%d yourself" % index
     assert log == ["answered"] * 30 + (["sent"] if obstacle in ("", "blocked") else [])
 

@@ -139,7 +139,7 @@ async def test_packets_are_sent_as_they_are_with_a_description() -> None:
             publisher = await server.publisher("cam")
             await forwarding(server, "cam")
             publisher.send_frame(0, rtp(7, key_unit()))
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(60):
                 assert await asyncio.get_running_loop().sock_recv(bound, 2000) == rtp(7, key_unit())
             log = "\n".join(server.log.lines)
             described = re.search(r"receivers need this description:\n(.*?)\n\d{4}/", log + "\n2000/", re.DOTALL)

@@ -6,7 +6,7 @@ import asyncio
 import os
 from collections.abc import Callable, Sequence
 
-PATIENCE = 30.0 * float(os.environ.get("POLYCAST_PATIENCE", "1"))
+PATIENCE = 60.0 * float(os.environ.get("POLYCAST_PATIENCE", "1"))
 """Seconds after which something that should happen counts as not happening.
 
 ``POLYCAST_PATIENCE=4`` makes it four times as long, for a machine that is slow or busy."""

@@ -8,14 +8,14 @@ import json
 import os
 import re
 import signal
-import sys
+import subprocess
 import urllib.request
-from asyncio.subprocess import DEVNULL, PIPE, STDOUT, Process
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from tests.support.ports import free_media_port, free_port
+from tests.support.preloaded import Process, start_server
 from tests.support.waiting import PATIENCE
 
 from polycast.config.dialects.registry import POLYCAST
@@ -29,20 +29,32 @@ BUGS = re.compile("internal error|Traceback")
 class Server:
     """The process with its workers."""
 
-    def __init__(self, process: Process, file: Path, ports: Mapping[str, int], values: dict[str, Any]) -> None:
+    def __init__(
+        self,
+        process: Process | subprocess.Popen[bytes],
+        output: int,
+        file: Path,
+        ports: Mapping[str, int],
+        values: dict[str, Any],
+    ) -> None:
+        """``output`` is the end of a pipe that has what the process writes."""
         self.process = process
         self.file = file
         self.ports = ports
         self.values = values
         self.lines: list[str] = []
         self._grown = asyncio.Event()
-        self._reading = asyncio.get_running_loop().create_task(self._read())
+        self._reading = asyncio.get_running_loop().create_task(self._read(output))
 
-    async def _read(self) -> None:
-        assert self.process.stdout is not None
-        async for line in self.process.stdout:
+    async def _read(self, output: int) -> None:
+        reader = asyncio.StreamReader()
+        transport, _ = await asyncio.get_running_loop().connect_read_pipe(
+            lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(output, "rb")
+        )
+        async for line in reader:
             self.lines.append(line.decode().rstrip())
             self._grown.set()
+        transport.close()
         self._grown.set()  # there will be no more
 
     @property
@@ -151,20 +163,18 @@ class Server:
 
     async def stop(self) -> None:
         """End it as a service manager does, and look at its log."""
-        if self.process.returncode is None:
-            self.process.send_signal(signal.SIGTERM)
+        self.process.send_signal(signal.SIGTERM)
         with self.explained("it does not end"):
             async with asyncio.timeout(PATIENCE):
-                await self.process.wait()
+                await asyncio.to_thread(self.process.wait, PATIENCE)
                 await self._reading
         bugs = [line for line in self.lines if BUGS.search(line)]
         assert not bugs, self.log
 
     async def kill(self) -> None:
-        with contextlib.suppress(ProcessLookupError):
-            self.process.kill()
+        self.process.kill()
         await asyncio.wait((self._reading,), timeout=PATIENCE)
-        await self.process.wait()
+        await asyncio.to_thread(self.process.wait, PATIENCE)
 
 
 def sockets_of(pid: int) -> list[str]:
@@ -221,10 +231,10 @@ async def running(
     own = settings(workers, ports, values)
     file = folder / POLYCAST.file
     file.write_text(json.dumps(own))
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "polycast", file, stdin=DEVNULL, stdout=PIPE, stderr=STDOUT, cwd=folder, env=os.environ
-    )
-    server = Server(process, file, ports, own)
+    output, end = os.pipe()
+    with os.fdopen(end, "wb") as pipe:
+        process = start_server([str(file)], stdout=pipe, stderr=pipe, cwd=folder, env=os.environ)
+    server = Server(process, output, file, ports, own)
     try:
         await server.wait(r"\[API\] listener opened", patience=3 * PATIENCE)  # three processes import everything
         yield server

@@ -108,7 +108,7 @@ class Camera:
 
     async def asked(self, method: str, count: int = 1) -> Request:
         """Wait for a request and return the last one."""
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while self.methods().count(method) < count:
                 self._grown.clear()
                 await self._grown.wait()

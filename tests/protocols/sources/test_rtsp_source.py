@@ -402,7 +402,7 @@ async def test_packets_of_a_read_are_taken_at_once(monkeypatch: pytest.MonkeyPat
         path = await ready(app)
         reader = await app.reader("cam")
         sent: list[bytes] = []
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while len(sent) < 20:  # for longer than readTimeout
                 packet = rtp(origin.sequence, key_unit(100), timestamp=len(sent))
                 origin.send_key(timestamp=len(sent))

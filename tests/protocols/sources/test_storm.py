@@ -167,7 +167,7 @@ def test_death_and_return_by_the_clock() -> None:
 
 
 async def ready(app: Fixture, *, count: int) -> None:
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while sum(path.stream is not None for path in app.app.hub) != count:  # noqa: ASYNC110
             await asyncio.sleep(0.01)
 

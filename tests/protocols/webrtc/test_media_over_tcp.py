@@ -285,7 +285,7 @@ class Client:
 
     async def closed(self) -> bytes:
         """Wait until the server closes; return what it has sent."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             try:
                 return await self.reader.read()
             except ConnectionError:
