@@ -105,7 +105,8 @@ function play(seconds) {
   hls?.destroy();
   hls = null;
   if (window.Hls?.isSupported()) {
-    hls = new window.Hls({ startPosition: -1, backBufferLength: 60 });
+    // It must not begin by itself: if it is told to begin elsewhere meanwhile, it may never load a segment.
+    hls = new window.Hls({ autoStartLoad: false, backBufferLength: 60 });
     hls.on(window.Hls.Events.ERROR, (_, data) => data.fatal && tell(`The recording cannot be played (${data.details}).`));
     hls.on(window.Hls.Events.LEVEL_LOADED, start);
     hls.loadSource(url);
