@@ -13,7 +13,7 @@ from polycast.config.dialects.registry import MEDIAMTX, dialect_of
 from polycast.config.schema import Configuration
 from polycast.errors import LocalProtocolError, MissingDependency
 from polycast.hub.access_request import AccessRequest, Action, PlainCredentials
-from polycast.hub.errors import AccessDenied, NoOnePublishing, PathError
+from polycast.hub.errors import AccessDenied, PathError
 from polycast.hub.path import Path
 from polycast.hub.refusals import Refusals
 from polycast.hub.stats import Reference
@@ -30,6 +30,7 @@ from polycast.protocols.folders import absolute_folder, is_from_proxy
 from polycast.protocols.hls.audience import Audience, Client, Visit, Visits
 from polycast.protocols.hls.cdn import for_cdn, knows_secret
 from polycast.protocols.hls.configuration import HlsConfiguration, HlsVariant
+from polycast.protocols.hls.paths import absence, list_paths
 from polycast.protocols.hls.reasons import (
     LOGGED_REASONS,
     Problem,
@@ -45,7 +46,6 @@ from polycast.protocols.hls.reasons import (
 from polycast.protocols.hls.recorded import ENTRY_NAMES, RecordedFiles, is_recorded
 from polycast.protocols.hls.remuxer import TIMED_OUT, Lookup, Remuxer
 from polycast.protocols.hls.reports import reference_of
-from polycast.protocols.hls.sound import planned_tracks
 from polycast.protocols.hls.target import MAXIMUM_PATH, ResourceKey, Target, read_target
 from polycast.protocols.hls.viewers import (
     CONDITIONS,
@@ -68,7 +68,6 @@ from polycast.protocols.http_streams.streams import HttpStreams
 from polycast.protocols.pages import POLICY_HEADER, Pages
 from polycast.web import ASSETS_FOLDER, INDEX_PAGE, PLAYER_PAGE, START_PAGE, page, page_with_problem
 from polycast.wire.hls.dash import MANIFEST_NAME
-from polycast.wire.hls.muxer import NOTHING_TO_CARRY, select_tracks
 from polycast.wire.hls.options import Variant
 from polycast.wire.hls.resource import CONTENT_TYPE_PLAYLIST, Refusal, Resource
 from polycast.wire.http.message import Request
@@ -271,7 +270,12 @@ class RequestHandler:
         request = transaction.request
         depth = target.folder.count("/") + 1
         allowed = await self._authorize(transaction, self._access_request(transaction, target))
-        problem = allowed if isinstance(allowed, Problem) else self._absence(target.folder)
+        if isinstance(allowed, Problem):
+            problem: Problem | None = allowed
+        elif target.folder in self._remuxers:
+            problem = None
+        else:
+            problem = absence(self._hub, target.folder, self._server.configuration)
         if problem is None or (problem is not allowed and self._is_as_in_mediamtx):
             # The page of a stream that does not exist yet exists in MediaMTX; it asks for the reason itself.
             return await self._pages.page(request, PLAYER_PAGE, depth)
@@ -282,37 +286,10 @@ class RequestHandler:
         body = page_with_problem(depth, msgspec.json.encode(problem).decode())
         return refuse_page(self._responses, problem, body, [POLICY_HEADER], self._dialect)
 
-    def _absence(self, path_name: str) -> Problem | None:
-        """Return why a playlist of this configured path would be refused now; None if it would not, or if a source or a
-        command would be started for it. Nothing is started here."""
-        path = self._hub.paths.get(path_name)
-        if path_name in self._remuxers:
-            return None
-        if path is not None and path.stream is not None:
-            tracks = path.stream.descriptions
-            if select_tracks(Variant(self._server.settings.hls_variant.value), tracks)[0]:
-                return None
-            return codec_problem(NOTHING_TO_CARRY, tracks, self._server.configuration)
-        configuration = self._hub.find_entry(path_name)[0].configuration
-        if configuration.starts_on_demand or self._hub.is_elsewhere(path_name):
-            return None
-        return path_problem(NoOnePublishing(path_name), path)
-
     def _list_paths(self, request: Request) -> Response:
         """List the live paths that anybody may read; those with credentials are not listed."""
-        variant = Variant(self._server.settings.hls_variant.value)
-        items = [
-            {
-                "name": path.name,
-                "ready_since": path.ready_since,
-                "tracks": [track.codec_name for track in path.stream.descriptions],
-                "unsupported": [track.codec_name for track in select_tracks(variant, planned_tracks(variant, path))[1]],
-                "readers": len(path.readers),
-            }
-            for path in self._hub
-            if path.stream is not None and self.is_public(path)
-        ]
-        body = msgspec.json.encode(items)
+        listed = (path for path in self._hub if path.stream is not None and self.is_public(path))
+        body = list_paths(listed, Variant(self._server.settings.hls_variant.value))
         return self._responses.file(body, "application/json", is_compressible=True).respond(request)
 
     # Files of muxers
