@@ -43,6 +43,8 @@ class TransportIngest:
         self._demuxer = Demuxer(program)
         self._tracks: tuple[Track, ...] | None = None
         self.stream: Stream | None = None
+        self._losses: tuple[int, ...] = ()
+        """Those of each track that the stream has been told of."""
         self._since: float | None = None
         """When the first data came; None before, and once the tracks are known."""
 
@@ -62,10 +64,20 @@ class TransportIngest:
         self._counters.packets_invalid = counters.broken + counters.scrambled
         self._counters.packets_lost = counters.continuity_errors
         self._loss.update(counters.continuity_errors, now)
+        self._count_losses()
         if self._since is None or now - self._since < ANALYSIS_SECONDS:
             return True
         self._forward(self._demuxer.end_analysis(), now)
         return self._tracks is not None
+
+    def _count_losses(self) -> None:
+        if self.stream is None:
+            return
+        losses = self._demuxer.losses
+        told = self._losses or (0,) * len(losses)
+        for track, lost, before in zip(self.stream.tracks, losses, told, strict=False):
+            track.counters.lost += lost - before
+        self._losses = losses
 
     def _forward(self, frames: Sequence[tuple[int, Frame]], now: float) -> None:
         tracks = self._demuxer.tracks

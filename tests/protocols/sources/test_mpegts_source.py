@@ -265,6 +265,25 @@ async def test_hostile_datagrams() -> None:
             await check_frames(app, sender)
 
 
+async def test_losses_are_those_of_the_path() -> None:
+    port = free_port()
+    async with serving(f"udp+mpegts://127.0.0.1:{port}") as app:
+        await opened(app, port)
+        with Sender("127.0.0.1", port) as sender:
+            path = await ready(app, lambda: sender.send(sender.media(0, 3)))
+            assert (await app.get("/v1/paths/get/cam"))["packetsLost"] == 0
+            whole = sender.media(100, 12)
+            # The first packets are those of the tables; the picture after the key frame is in one packet.
+            starts = range(0, len(whole), 188)
+            pids = [(whole[start + 1] & 0x1F) << 8 | whole[start + 2] for start in starts]
+            lost = [start for start, pid in zip(starts, pids, strict=True) if pid == pids[2]][3]
+            sender.send(whole[:lost] + whole[lost + 188 :])
+            await app.until(lambda: path.stream.tracks[0].counters.lost)
+        shown = await app.get("/v1/paths/get/cam")
+        assert shown["packetsLost"] == 1
+        assert [track["packetsLost"] for track in shown["trackDetails"]] == [1, 0]
+
+
 async def test_on_demand() -> None:
     port = free_port()
     settings = {"sourceOnDemand": True, "sourceOnDemandCloseAfter": "50ms", "sourceOnDemandStartTimeout": "30s"}

@@ -149,6 +149,8 @@ def test_lost_packets_are_counted_and_lose_only_their_frames() -> None:
     _, whole = demux(data)
     lost = len(packets) - len(kept)
     assert 0 < demuxer.counters.continuity_errors <= lost
+    assert sum(demuxer.losses) == demuxer.counters.continuity_errors
+    assert demux(data)[0].losses == (0,) * len(demuxer.losses)
     assert len(whole) - 2 * lost <= len(frames) < len(whole)
     good = {(index, frame.units) for index, frame in whole}
     assert all((index, frame.units) in good for index, frame in frames)

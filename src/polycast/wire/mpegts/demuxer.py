@@ -43,7 +43,7 @@ class DemuxerCounters:
 class _Stream:
     """One elementary stream and its incomplete PES packet."""
 
-    __slots__ = ("chunks", "index", "language", "parser", "pid", "size", "stream_type", "wanted")
+    __slots__ = ("chunks", "index", "language", "losses", "parser", "pid", "size", "stream_type", "wanted")
 
     def __init__(self, parser: ElementaryParser, stream: ElementaryStream) -> None:
         self.parser = parser
@@ -54,6 +54,7 @@ class _Stream:
         """Index of the track; None until the tracks are known."""
         self.chunks: list[bytes] | None = None
         """Payloads of the incomplete PES packet, None between packets."""
+        self.losses = 0
         self.size = 0
         self.wanted = 0
         """Size that completes the PES packet, 0 while unknown."""
@@ -90,6 +91,11 @@ class Demuxer:
         self._extender = TimestampExtender(ts.TIMESTAMP_BITS)
         self._probed = 0
         self._waiting: list[tuple[_Stream, Frame]] = []
+
+    @property
+    def losses(self) -> tuple[int, ...]:
+        """How often transport packets of each track were missing; empty until the tracks are known."""
+        return tuple(stream.losses for stream in self._of_tracks)
 
     def receive_data(self, data: bytes) -> list[tuple[int, Frame]]:
         """Process the next bytes; return the frames that they completed, each with the index of its track.
@@ -266,6 +272,7 @@ class Demuxer:
     ) -> None:
         if lost:
             stream.chunks = None
+            stream.losses += 1
         if unit_start:
             self._finish_packet(stream, output)
             stream.chunks = [payload]
