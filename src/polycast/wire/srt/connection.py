@@ -204,22 +204,24 @@ class Connection:
         if word & RETRANSMITTED:
             counters.retransmitted_packets += 1
             counters.retransmitted_bytes += size
-        if not receiver.is_wanted(number, size):
-            receiver.refuse(number, timestamp, size, now)
-            return
         payload = data[HEADER_SIZE:]
         key = word >> KEY_SHIFT & 3
         keys = self.parameters.keys
-        if key or keys is not None:
-            plain = keys.decrypt(key, data) if keys is not None else None
-            if plain is None:
-                counters.undecryptable_packets += 1
-                counters.undecryptable_bytes += size
-                plain = b""  # it has arrived, so it is not asked for again
-            payload = plain
-        missing = receiver.add(number, timestamp, payload, now)
-        if missing is not None:
-            self._ask_for((missing,), now)
+        is_plain = not key and keys is None
+        if not (is_plain and receiver.add_next(number, timestamp, payload)):
+            if not receiver.is_wanted(number, size):
+                receiver.refuse(number, timestamp, size, now)
+                return
+            if not is_plain:
+                plain = keys.decrypt(key, data) if keys is not None else None
+                if plain is None:
+                    counters.undecryptable_packets += 1
+                    counters.undecryptable_bytes += size
+                    plain = b""  # it has arrived, so it is not asked for again
+                payload = plain
+            missing = receiver.add(number, timestamp, payload, now)
+            if missing is not None:
+                self._ask_for((missing,), now)
         light = self._acknowledgements.on_packet()
         if light is not None:
             self._send_control(ControlType.ACK, now, body=light)

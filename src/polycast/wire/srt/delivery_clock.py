@@ -34,8 +34,10 @@ class DeliveryClock:
     def due(self, timestamp: int) -> float:
         """Return when a packet with this 32-bit timestamp is delivered. Its timestamp is the newest one of its kind,
         or older by at most half an hour."""
-        timestamp = extend_time(timestamp, self._newest)
-        if timestamp > self._newest:
+        newest = self._newest
+        if timestamp - newest >> 31:  # not the next 36 minutes: earlier, or it has wrapped
+            timestamp = extend_time(timestamp, newest)
+        if timestamp > newest:
             self._newest = timestamp
         return self._base + timestamp * MICROSECOND + self.delay
 

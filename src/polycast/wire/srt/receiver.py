@@ -87,14 +87,13 @@ class Receiver:
         counters = self._counters
         counters.packets += 1
         counters.bytes += size
-        if number != (self.newest + 1) & SEQUENCE_MASK:  # not the one that follows
-            sequence = extend_sequence(number, self.newest)
-            if (
-                sequence < self.next
-                or sequence in self._held
-                or (sequence <= self.newest and sequence not in self._missing)
-            ):
-                return False
+        sequence = extend_sequence(number, self.newest)
+        if (
+            sequence < self.next
+            or sequence in self._held
+            or (sequence <= self.newest and sequence not in self._missing)
+        ):
+            return False
         counters.unique_packets += 1
         counters.unique_bytes += size
         return True
@@ -111,11 +110,9 @@ class Receiver:
 
     def add(self, number: int, timestamp: int, payload: bytes, now: float) -> Range | None:
         """Take a wanted packet. Return the packets before it that are missing since now, to be asked for at once."""
+        sequence = extend_sequence(number, self.newest)
         found: Range | None = None
-        sequence = self.newest + 1
-        if number == sequence & SEQUENCE_MASK and sequence - self.next < WINDOW:
-            self.newest = sequence
-        elif (sequence := extend_sequence(number, self.newest)) <= self.newest:
+        if sequence <= self.newest:
             self._missing.discard(sequence, sequence)
             if self.next < sequence < self._gap_end:
                 self._gap_end = sequence
@@ -128,6 +125,25 @@ class Receiver:
         self._held[sequence] = (self.clock.due(timestamp), payload)
         self.held_size += len(payload)
         return found
+
+    def add_next(self, number: int, timestamp: int, payload: bytes) -> bool:
+        """Take a packet as `is_wanted` and `add` do, if it follows the last one that has come, as nearly all do.
+
+        False if it does not: nothing was counted then.
+        """
+        sequence = self.newest + 1
+        if number != sequence & SEQUENCE_MASK or sequence - self.next >= WINDOW:
+            return False
+        size = len(payload)
+        counters = self._counters
+        counters.packets += 1
+        counters.bytes += size
+        counters.unique_packets += 1
+        counters.unique_bytes += size
+        self.newest = sequence
+        self._held[sequence] = (self.clock.due(timestamp), payload)
+        self.held_size += size
+        return True
 
     def _open_gap(self, first: int, last: int, now: float) -> Range:
         gap = self._missing.add(first, last, now + self.clock.delay)
