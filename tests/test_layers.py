@@ -72,7 +72,7 @@ MODULE_LINES = 600
 FUNCTION_LINES = 60
 INITIAL_ATTRIBUTES = 12
 TOO_LONG_MODULES: set[str] = set()
-TOO_LONG_FUNCTIONS: set[str] = {"codecs/h264_parameter_sets.py:parse_sps"}
+TOO_LONG_FUNCTIONS: set[str] = set()
 """Known to be over the limit (``path`` or ``path:function``). These two sets may only shrink."""
 TOO_MANY_ATTRIBUTES: dict[str, int] = {
     "api/subscription.py:Subscription": 16,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import NamedTuple
 
 from polycast.codecs.bits import BitReader
 from polycast.codecs.nal import remove_emulation_prevention
@@ -95,35 +96,13 @@ def parse_sps(sps: bytes) -> SequenceParameterSet:
     reader = BitReader(remove_emulation_prevention(sps[1:]))
     profile, constraints, level = reader.read(8), reader.read(8), reader.read(8)
     identifier = _limited(reader.read_ue(), 31, "seq_parameter_set_id")
-    chroma_format, depth_luma, depth_chroma, separate_planes = 1, 8, 8, False
-    if profile in _PROFILES_WITH_CHROMA_FORMAT:
-        chroma_format = _limited(reader.read_ue(), 3, "chroma_format_idc")
-        if chroma_format == 3:
-            separate_planes = reader.flag()
-        depth_luma = 8 + _limited(reader.read_ue(), 6, "bit_depth_luma_minus8")
-        depth_chroma = 8 + _limited(reader.read_ue(), 6, "bit_depth_chroma_minus8")
-        reader.skip(1)  # qpprime_y_zero_transform_bypass_flag
-        if reader.flag():
-            _skip_scaling_lists(reader, 8 if chroma_format != 3 else 12)
+    chroma = _read_chroma(reader) if profile in _PROFILES_WITH_CHROMA_FORMAT else _Chroma()
     frame_number_bits = 4 + _limited(reader.read_ue(), 12, "log2_max_frame_num_minus4")
     poc_type = _limited(reader.read_ue(), 2, "pic_order_cnt_type")
     poc_bits = _read_poc_fields(reader, poc_type)
     reference_frames = _limited(reader.read_ue(), 16, "max_num_ref_frames")
     reader.skip(1)  # gaps_in_frame_num_value_allowed_flag
-    width_in_blocks = 1 + _limited(reader.read_ue(), _MAXIMUM_SIZE_IN_BLOCKS - 1, "pic_width_in_mbs_minus1")
-    height_in_units = 1 + _limited(reader.read_ue(), _MAXIMUM_SIZE_IN_BLOCKS - 1, "pic_height_in_map_units_minus1")
-    frames_only = reader.flag()
-    if not frames_only:
-        reader.skip(1)  # mb_adaptive_frame_field_flag
-    reader.skip(1)  # direct_8x8_inference_flag
-    width = width_in_blocks * 16
-    height = height_in_units * 16 * (1 if frames_only else 2)
-    if reader.flag():
-        crop_width, crop_height = _read_cropping(reader, chroma_format if not separate_planes else 0, frames_only)
-        width -= crop_width
-        height -= crop_height
-        if width <= 0 or height <= 0:
-            raise RemoteProtocolError("an SPS crops the whole picture")
+    width, height, frames_only = _read_size(reader, 0 if chroma.separate_planes else chroma.format)
     information = _read_vui(reader) if reader.flag() else VideoUsabilityInformation()
     reorder_depth = information.reorder_depth
     if poc_type == 2 or profile == _BASELINE_PROFILE or (profile in _INTRA_PROFILES and constraints & 0x10):
@@ -134,10 +113,10 @@ def parse_sps(sps: bytes) -> SequenceParameterSet:
         constraints=constraints,
         level=level,
         identifier=identifier,
-        chroma_format=chroma_format,
-        bit_depth_luma=depth_luma,
-        bit_depth_chroma=depth_chroma,
-        separate_colour_planes=separate_planes,
+        chroma_format=chroma.format,
+        bit_depth_luma=chroma.depth_luma,
+        bit_depth_chroma=chroma.depth_chroma,
+        separate_colour_planes=chroma.separate_planes,
         frame_number_bits=frame_number_bits,
         poc_type=poc_type,
         poc_bits=poc_bits,
@@ -149,6 +128,44 @@ def parse_sps(sps: bytes) -> SequenceParameterSet:
         fixed_frame_rate=information.fixed_frame_rate,
         reorder_depth=reorder_depth,
     )
+
+
+class _Chroma(NamedTuple):
+    """The fields that only some profiles have; by default, those of the others."""
+
+    format: int = 1
+    depth_luma: int = 8
+    depth_chroma: int = 8
+    separate_planes: bool = False
+
+
+def _read_chroma(reader: BitReader) -> _Chroma:
+    chroma_format = _limited(reader.read_ue(), 3, "chroma_format_idc")
+    separate_planes = reader.flag() if chroma_format == 3 else False
+    depth_luma = 8 + _limited(reader.read_ue(), 6, "bit_depth_luma_minus8")
+    depth_chroma = 8 + _limited(reader.read_ue(), 6, "bit_depth_chroma_minus8")
+    reader.skip(1)  # qpprime_y_zero_transform_bypass_flag
+    if reader.flag():
+        _skip_scaling_lists(reader, 8 if chroma_format != 3 else 12)
+    return _Chroma(chroma_format, depth_luma, depth_chroma, separate_planes)
+
+
+def _read_size(reader: BitReader, chroma_array_type: int) -> tuple[int, int, bool]:
+    """Return the width and height in pixels after cropping, and whether all pictures are frames."""
+    width = 16 * (1 + _limited(reader.read_ue(), _MAXIMUM_SIZE_IN_BLOCKS - 1, "pic_width_in_mbs_minus1"))
+    height = 16 * (1 + _limited(reader.read_ue(), _MAXIMUM_SIZE_IN_BLOCKS - 1, "pic_height_in_map_units_minus1"))
+    frames_only = reader.flag()
+    if not frames_only:
+        height *= 2
+        reader.skip(1)  # mb_adaptive_frame_field_flag
+    reader.skip(1)  # direct_8x8_inference_flag
+    if reader.flag():
+        crop_width, crop_height = _read_cropping(reader, chroma_array_type, frames_only)
+        width -= crop_width
+        height -= crop_height
+        if width <= 0 or height <= 0:
+            raise RemoteProtocolError("an SPS crops the whole picture")
+    return width, height, frames_only
 
 
 def parse_slice_header(unit: bytes, sps: SequenceParameterSet) -> SliceHeader:
