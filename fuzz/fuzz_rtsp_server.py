@@ -125,6 +125,9 @@ class _Server:
         self._happened.append(type(event).__name__)
         if isinstance(event, events.RequestRefused | events.MethodUnknown | events.ConnectionEnded):
             return
+        if isinstance(event, events.HttpReceived):  # a tunnel, which `fuzz_rtsp_tunnel` has
+            engine.abandon()
+            return
         try:
             self._answer(engine, event)
         except RemoteProtocolError as error:
