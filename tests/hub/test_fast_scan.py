@@ -516,9 +516,9 @@ async def test_a_picture_in_fragments_becomes_the_frame_of_its_packets(
 ) -> None:
     joined = 0
 
-    def count(buffer: PacketBuffer, header_size: int) -> list[bytes] | None:
+    def count(buffer: PacketBuffer, header_size: int, unit_header: bytes) -> list[bytes] | None:
         nonlocal joined
-        parts = split_fragments(buffer, header_size)
+        parts = split_fragments(buffer, header_size, unit_header)
         joined += parts is not None
         return parts
 

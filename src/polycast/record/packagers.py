@@ -99,17 +99,19 @@ class Fmp4Packager:
         self._runs = {}
 
     def add(self, position: int, frame: Frame, duration: int) -> int:
-        codec, mapping = self._tracks[position].codec, self._mappings[position]
+        mapping = self._mappings[position]
+        pieces: Sequence[bytes]
+        if mapping.keeps_units and not frame.key:
+            pieces = frame.avcc_pieces()
+        else:
+            pieces = (mapping.sample(self._tracks[position].codec, frame),)
         run = self._runs.get(position)
-        sample = b"" if mapping.keeps_units and not frame.key else mapping.sample(codec, frame)
         if run is None:
             # less than 0 only if the start of the segment was rounded up to a tick
             base_time = max(frame.dts - self._bases[position], 0)
-            run = self._runs[position] = SampleRun(position + 1, base_time, codec.kind is Kind.VIDEO)
-        if not sample:
-            return run.append_pieces(frame.avcc_pieces(), duration, frame.pts - frame.dts, frame.key)
-        run.append(sample, duration, frame.pts - frame.dts, frame.key)
-        return len(sample)
+            is_video = self._tracks[position].codec.kind is Kind.VIDEO
+            run = self._runs[position] = SampleRun(position + 1, base_time, is_video)
+        return run.append_pieces(pieces, duration, frame.pts - frame.dts, frame.key)
 
     def take_part(self) -> list[bytes]:
         self._sequence += 1

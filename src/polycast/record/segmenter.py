@@ -224,8 +224,17 @@ class Segmenter:
         """Add a frame of the track at ``position``."""
         if self._beginning is not None:
             self._wait(position, (frame, arrival))
-        else:
-            self._write(position, frame, arrival)
+            return
+        if self._next.is_dropping:
+            if not self._is_start(position, frame) or not self._output.has_room():
+                self.counters.dropped += 1
+                return
+            self._next.is_dropping = False
+        if len(self._states) == 1:  # there is nothing to put in order
+            self._take(position, frame, arrival)
+            return
+        for place, item in self._interleaver.add(position, frame.dts, frame.size, (frame, arrival)):
+            self._process(place, item)
 
     def _wait(self, position: int, item: _Entry | Track) -> None:
         """Keep a frame or new parameters until all tracks are known, which may take until their first key frames."""
@@ -249,19 +258,7 @@ class Segmenter:
             if isinstance(item, Track):
                 self.change_track(position, item)
             else:
-                self._write(position, *item)
-
-    def _write(self, position: int, frame: Frame, arrival: Arrival) -> None:
-        if self._next.is_dropping:
-            if not self._is_start(position, frame) or not self._output.has_room():
-                self.counters.dropped += 1
-                return
-            self._next.is_dropping = False
-        if len(self._states) == 1:  # there is nothing to put in order
-            self._process(position, (frame, arrival))
-            return
-        for place, item in self._interleaver.add(position, frame.dts, frame.size, (frame, arrival)):
-            self._process(place, item)
+                self.write(position, *item)
 
     @property
     def current(self) -> SegmentStart | None:
@@ -310,14 +307,17 @@ class Segmenter:
             state.awaits_key = state.is_video
 
     def _process(self, position: int, item: _Entry | Track) -> None:
-        state = self._states[position]
+        """Take what is next in the order of decoding."""
         if isinstance(item, Track):
-            state.next_track = item
-            return
-        frame, arrival = item
+            self._states[position].next_track = item
+        else:
+            self._take(position, *item)
+
+    def _take(self, position: int, frame: Frame, arrival: Arrival) -> None:
+        state = self._states[position]
         if state.awaits_key and not frame.key:
             return
-        time = state.nanoseconds(frame.dts)
+        time = rescale(frame.dts, state.rate, NANOSECONDS)
         if position == self._lead or not self._clock.is_known:
             self._observe_clock(state, frame, time, arrival)
         if state.pending is not None:
@@ -422,7 +422,7 @@ class Segmenter:
             segment.part_start = state.time
         segment.part_size += size
         segment.part_frames += 1
-        segment.end = max(segment.end, state.time + state.nanoseconds(duration))
+        segment.end = max(segment.end, state.time + rescale(duration, state.rate, NANOSECONDS))
 
     def _begin_segment(self, time: int) -> _Segment:
         following = self._next

@@ -72,7 +72,7 @@ class Depacketizer(Protocol):
     """Whether `split` may return anything."""
 
     def split(self, buffer: PacketBuffer) -> Sequence[bytes] | None:
-        """Return what the packets of a buffer carry, if they are consecutive fragments of one unit.
+        """Return the header of a unit and what the packets of a buffer carry of it, if they are consecutive fragments.
 
         A shortcut for buffers that a `PacketScanner` has accepted; None if it does not apply. Pass the result to
         `push_fragments`.

@@ -78,10 +78,10 @@ class NalUnitDepacketizer(BaseDepacketizer):
         return frames
 
     def split(self, buffer: PacketBuffer) -> Sequence[bytes] | None:
-        payload = buffer.start + buffer.framing.header_size + HEADER_SIZE
-        if not buffer.stride or buffer.count < 2 or self.fragmented_header(buffer.data, payload) is None:
+        if not buffer.stride or buffer.count < 2:
             return None
-        return split_fragments(buffer, self.fragment_header_size)
+        header = self.fragmented_header(buffer.data, buffer.start + buffer.framing.header_size + HEADER_SIZE)
+        return split_fragments(buffer, self.fragment_header_size, header) if header is not None else None
 
     def push_fragments(
         self, buffer: PacketBuffer, parts: Sequence[bytes], sequence: int, timestamp: int, pts: int
@@ -104,15 +104,17 @@ class NalUnitDepacketizer(BaseDepacketizer):
         return frames
 
     def _unpack_fragments(self, data: bytes, first: int, last: int, parts: Sequence[bytes]) -> None:
-        """Process fragments of one unit; ``first`` and ``last``: the payloads of the first and the last one."""
+        """Process the header of a unit and fragments of it; ``first`` and ``last``: the payloads of the first and the
+        last fragment."""
         place = self.fragment_header_size - 1
         if data[first + place] & _START_BIT:
             self.fragment_started()
-            self._fragments.append(self.fragmented_header(data, first) or b"")
-        elif not self._fragments:
+            self._fragments.extend(parts)
+        elif self._fragments:
+            self._fragments.extend(parts[1:])
+        else:
             self._damaged = True
             return
-        self._fragments.extend(parts)
         if data[last + place] & _END_BIT:
             self.add_unit(self._fragments.take())
 
@@ -226,8 +228,9 @@ class NalUnitDepacketizer(BaseDepacketizer):
         raise NotImplementedError
 
 
-def split_fragments(buffer: PacketBuffer, header_size: int) -> list[bytes] | None:
-    """Return the parts of a NAL unit that the packets of a buffer carry, if they are consecutive fragments of it.
+def split_fragments(buffer: PacketBuffer, header_size: int, unit_header: bytes) -> list[bytes] | None:
+    """Return ``unit_header`` and the parts of a NAL unit that the packets of a buffer carry, if they are consecutive
+    fragments of it.
 
     `PacketScanner` must have accepted the packets, and the first one must be a fragment. None unless the others are of
     the same size, kind and time, only the first one may be the start of the unit, and only the last one its end or that
@@ -250,11 +253,9 @@ def split_fragments(buffer: PacketBuffer, header_size: int) -> list[bytes] | Non
     timestamp = data[start + 4 : start + 8]
     fields = _fragment_fields(size, header_size, buffer.framing.header_size, count - 1)
     *found, final = fields.unpack_from(data, start + 4)
-    parts = found[1::2]
     if final != timestamp or found[::2].count(timestamp) != count - 1:
         return None
-    parts.append(data[last + HEADER_SIZE + header_size : end])
-    return parts
+    return [unit_header, *found[1::2], data[last + HEADER_SIZE + header_size : end]]
 
 
 @lru_cache(_KEPT_SHAPES)

@@ -47,23 +47,19 @@ class SampleRun:
 
     def append(self, payload: bytes, duration: int, composition_offset: int, key: bool) -> None:
         """Add a sample. ``duration`` and ``composition_offset`` (may be negative) in ticks of the track."""
-        self.payloads.append(payload)
-        self._add(len(payload), duration, composition_offset, key)
+        self.append_pieces((payload,), duration, composition_offset, key)
 
     def append_pieces(self, pieces: Sequence[bytes], duration: int, composition_offset: int, key: bool) -> int:
         """Add a sample without joining its pieces, and return its size."""
         size = sum(map(len, pieces))
         self.payloads += pieces
-        self._add(size, duration, composition_offset, key)
-        return size
-
-    def _add(self, size: int, duration: int, composition_offset: int, key: bool) -> None:
         self.size += size
         if self.full:
             flags = KEY_SAMPLE if key else OTHER_SAMPLE
             self.table += (duration, size, flags, composition_offset & 0xFFFFFFFF)
         else:
             self.table += (duration, size)
+        return size
 
 
 def build_fragment(sequence: int, runs: Sequence[SampleRun]) -> bytes:
