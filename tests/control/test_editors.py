@@ -17,7 +17,7 @@ from polycast.config import load, load_bytes, path_to_jsonable
 from polycast.config.dialects.registry import MEDIAMTX
 from polycast.config.edits import AddPath, EditPath, ReplacePath, SetPathDefaults
 
-EDITORS = 100
+EDITORS = 40
 SETS = 5
 """How often all paths are replaced, while others add some."""
 

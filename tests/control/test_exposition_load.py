@@ -14,7 +14,7 @@ from tests.support.rtp import key_unit, rtp
 from polycast.control.metrics import exposition
 from polycast.control.metrics.exposition import SLICE_SECONDS
 
-SCRAPES = 60
+SCRAPES = 30
 OPENMETRICS = {"Accept": "application/openmetrics-text; version=1.0.0"}
 NAMES = ("cam", "yard/north", "a-b_c.d", "~x")
 ALWAYS = {"paths", "rtsp_sessions", "rtmp_conns"}

@@ -154,7 +154,7 @@ async def is_let_in(server: Server, protocol: str, place: Place, media: dict[str
         transport = ["-rtsp_transport", "tcp"] if name == "rtsp" else []
         if verb:
             output = ["-f", "rtsp", *transport] if name == "rtsp" else ["-f", "flv"]
-            return await runs(tools.ffmpeg("-i", media["h264"], "-c", "copy", *output, url))
+            return await runs(tools.ffmpeg("-t", "0.5", "-i", media["h264"], "-c", "copy", *output, url))
         return await runs(tools.ffmpeg(*transport, "-i", url, "-c", "copy", "-frames:v", "2", "-f", "null", "-"))
     headers = {"Authorization": place.header} if place.header else {}
     if name in SERVICES:

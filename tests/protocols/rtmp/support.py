@@ -341,7 +341,7 @@ class RawClient:
         self.writer.close()
         with contextlib.suppress(OSError, TimeoutError):
             async with asyncio.timeout(PATIENCE):
-                await self.writer.wait_closed()
+                await asyncio.shield(self.writer.wait_closed())  # see the client of RTSP
 
 
 def write_certificate(folder: FilePath, name: str = "localhost") -> ssl.SSLContext:

@@ -254,7 +254,8 @@ class RtspClient:
         self.writer.close()
         with contextlib.suppress(OSError, ssl.SSLError, TimeoutError):
             async with asyncio.timeout(PATIENCE):
-                await self.writer.wait_closed()
+                # Shielded: if this is cancelled, the writer would tell the next one who waits that it was cancelled, too.
+                await asyncio.shield(self.writer.wait_closed())
 
     @property
     def address(self) -> str:
