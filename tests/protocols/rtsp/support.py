@@ -254,7 +254,7 @@ class RtspClient:
         self.writer.close()
         with contextlib.suppress(OSError, ssl.SSLError, TimeoutError):
             async with asyncio.timeout(PATIENCE):
-                # Shielded: if this is cancelled, the writer would tell the next one who waits that it was cancelled, too.
+                # Shielded: if this is cancelled, the writer would tell the next one who waits that it was.
                 await asyncio.shield(self.writer.wait_closed())
 
     @property
