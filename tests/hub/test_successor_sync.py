@@ -9,7 +9,9 @@ import pytest
 from tests.hub.support import AUDIO, VIDEO, Packets, make_stream, publish_data
 
 from polycast.hub import stream_clock
-from polycast.hub.stream import Stream
+from polycast.hub.batch import FrameBatch
+from polycast.hub.stats import Reference
+from polycast.hub.stream import FrameReader, Stream
 from polycast.hub.successor import incompatibility
 from polycast.media.codec import G711, LPCM, Codec, MPEG4Audio, Opus
 from polycast.media.frame import Frame
@@ -159,3 +161,49 @@ def test_readers_can_continue(old: Track, new: Track) -> None:
 def test_readers_cannot_continue(old: Track, new: Track, reason: str) -> None:
     assert reason in incompatibility([old], [new])
     assert incompatibility([new], [old])
+
+
+class Frames(FrameReader):
+    """Keeps the frames of the picture."""
+
+    def __init__(self) -> None:
+        self.got: list[Frame] = []
+
+    def deliver_frames(self, batch: FrameBatch) -> None:
+        self.got += [entry for index, entry in batch.entries if index == 0 and isinstance(entry, Frame)]
+
+    def close_reader(self, reason: str) -> None: ...
+
+    def reference(self) -> Reference:
+        return Reference("test")
+
+
+@pytest.mark.parametrize("is_first", [True, False])
+async def test_reports_before_the_first_packets_of_a_successor(wall: Wall, is_first: bool) -> None:
+    """FFmpeg sends them first: they tell when its frames were captured, not when the stream began."""
+    stream = make_stream(VIDEO, AUDIO, packets=not is_first)
+    reader = Frames()
+    stream.add_reader(reader)
+    if not is_first:  # the reports of an earlier publisher of packets are not its successor's
+        for track in range(2):
+            publish_data(stream, track, packet(track, 10, 90_000), 0.0)
+            stream.on_sender_report(track, SenderReport(7, wall_time_to_ntp(WallTime(wall.time_ns())), 90_000, 1, 1), 0)
+        stream.resume([VIDEO, AUDIO], publishes_packets=False)
+    for number in range(80):
+        wall.seconds = 1.0 + number / 10
+        for track, rate in enumerate(RATES):
+            unit = KEY if track == 0 else bytes(4)
+            time_ = round(number * rate / 10)
+            stream.publish_frame(track, Frame((unit,), time_, time_, key=True), wall.seconds)
+    stream.resume([VIDEO, AUDIO], publishes_packets=True)
+    wall.seconds = 9.0
+    ntp = wall_time_to_ntp(WallTime(wall.time_ns()))
+    for track in range(2):
+        stream.on_sender_report(track, SenderReport(7 + track, ntp, 5000, 0, 0), 9.0)
+    for number in range(100):
+        wall.seconds = 9.0 + number / 10
+        for track, rate in enumerate(RATES):
+            publish_data(stream, track, packet(track, 500 + number, 5000 + round(number * rate / 10)), wall.seconds)
+    stream.flush()
+    times = [(frame.wall_time or 0) / 1e9 - 1_700_000_000 for frame in reader.got[-100:]]
+    assert times == pytest.approx([9.0 + number / 10 for number in range(100)], abs=0.01)

@@ -81,6 +81,7 @@ class StreamClock:
     def restart(self) -> None:
         """Continue with a successor whose times are unrelated to the previous ones."""
         self.continuity.restart()
+        self.timeline.align_again()
         self._is_restarted = True
 
     def on_packet(self, index: int, timestamp: int, now: float) -> None:

@@ -89,21 +89,26 @@ class TrackClock:
             self._offset = self._start(extended, now) - extended
             self._timeline.align(starting=self)
         continuity = self._continuity
-        pieces, shift = continuity.pieces, continuity.shift
+        pieces, shift, is_successor = continuity.pieces, continuity.shift, continuity.restarts
         position = continuity.place(extended + self._offset, now, key=key, floor=floor)
         if continuity.pieces != pieces:
-            self._begin_piece(extended, position - self._offset - shift)
+            self._begin_piece(extended, position - self._offset - shift, is_successor=is_successor)
         return position
 
-    def _begin_piece(self, extended: int, continued: int) -> None:
-        """Continue after a jump of the timestamps; ``continued``: the value without the jump."""
-        if self._report_wall is not None:
+    def _begin_piece(self, extended: int, continued: int, *, is_successor: bool) -> None:
+        """Continue after a jump of the timestamps, or with another publisher.
+
+        ``continued``: the value without the jump. A successor's reports may come before its first packet, and are right
+        then.
+        """
+        if self._report_wall is not None and not (is_successor and self.has_report):
             # The old report gives the time; the next one is more accurate.
             ticks = timestamp_difference(continued - self._report_timestamp)
             self._report_wall = WallTime(self._report_wall + rescale_nearest(ticks, self._clock_rate, NANOSECONDS))
             self._report_timestamp = extended & 0xFFFFFFFF
         self._sync_point = None
-        self._timeline.align_again()
+        if not is_successor:  # for which it was done before its reports came
+            self._timeline.align_again()
 
     @property
     def _total_offset(self) -> int | None:
