@@ -45,6 +45,7 @@ from polycast.wire.rtmp.chunks import ChunkReader, RawMessage
 from polycast.wire.rtmp.demuxer import Demuxer
 from polycast.wire.rtmp.events import TracksKnown
 from polycast.wire.rtmp.flv import parse_audio, parse_video
+from polycast.wire.rtmp.flv_file import FlvMuxer
 from polycast.wire.rtmp.muxer import Muxer, sequence_header
 from polycast.wire.rtmp.supported import NOTHING_TO_CARRY, obstacle, select_tracks
 
@@ -83,6 +84,15 @@ def test_h264_and_aac() -> None:
         (9, 1040, b"\x27\x01\x00\x00\x00" + length_prefixed(SLICE)),
         (8, 1000, b"\xaf\x01\x21\x10"),
     ]
+
+
+def test_frames_in_files_are_tags() -> None:
+    """FLV 10.1 annex E.4.1: type, size, time, extended time, stream id 0, body; then the size of all this."""
+    muxer = FlvMuxer([VIDEO])
+    body = b"\x27\x01\x00\x00\x00" + length_prefixed(SLICE)
+    head = bytes([9]) + len(body).to_bytes(3, "big") + (1040).to_bytes(3, "big") + bytes(4)
+    tag = muxer.message(0, Frame((SLICE,), 93_600, 93_600, key=False))
+    assert tag == head + body + (11 + len(body)).to_bytes(4, "big")
 
 
 @pytest.mark.parametrize(

@@ -258,6 +258,4 @@ class Muxer:
                 frame.dts, rate, MILLISECONDS
             )
         payload = writer.payload(frame, composition_time)
-        return serialize_message(
-            writer.message_type, self.stream_id, timestamp, payload, writer.chunk_stream, self.chunk_size
-        )
+        return self._serialize(writer.message_type, timestamp, payload, writer.chunk_stream)
