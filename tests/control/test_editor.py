@@ -25,6 +25,7 @@ rtspAddress: 127.0.0.1:0
 rtspTransports: [tcp]
 rtmp: no
 hls: no
+webrtc: no
 srt: no
 api: yes
 apiAddress: 127.0.0.1:0

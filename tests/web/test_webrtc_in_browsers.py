@@ -226,7 +226,9 @@ async def test_chromium_hears_what_is_converted_and_else_says_why_not(is_convert
 async def test_the_page_says_when_the_media_port_cannot_be_reached() -> None:
     sooner = """const later = window.setTimeout;
       window.setTimeout = (run, delay, ...rest) => later(run, delay === 12000 ? 300 : delay, ...rest);"""
-    async with running(**RTSP) as fixture, launch() as browser:  # Chromium makes no connections to loopback addresses
+    async with running(**RTSP) as fixture, launch() as browser:
+        nowhere = [Candidate("192.0.2.1", 9, priority=host_priority(0))]  # of RFC 5737: nobody has it
+        fixture.server.candidates = lambda: nowhere  # type: ignore[method-assign]
         with ffmpeg(fixture.app.servers["RTSP"].ports["rtspAddress"], "cam", *H264):
             await published(fixture, "cam")
             page = await browser.open("about:blank")
@@ -302,7 +304,7 @@ async def test_lost_data_is_sent_again() -> None:
                     page = await browser.open(address(fixture, "cam"))
                     found = await watch(page, fixture)
                     (session,) = (item for item in fixture.server.sessions().values() if item.state == "read")
-            assert network.dropped > 20
+            assert network.dropped > 4 * WATCH_SECONDS
     check_bars(found)
     print(f"{network.dropped} packets dropped, {session.packets_sent} sent")
 
