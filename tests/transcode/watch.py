@@ -45,8 +45,9 @@ def watch(url: str, count: int) -> dict[str, Any]:
         for click in clicks
         if flashes[0] - 0.5 < click < flashes[-1] + 0.5
     ]
-    quiet = round((clicks[0] - begin) * 48_000) + 4_800
-    return {"codecs": codecs, "offsets": offsets, "pitch": pitch(samples[:, quiet : quiet + 24_000])}
+    quiet = [round((click - begin) * 48_000) + 4_800 for click in clicks]
+    tone = max((samples[:, start : start + 24_000] for start in quiet), key=np.count_nonzero)  # where least is missing
+    return {"codecs": codecs, "offsets": offsets, "pitch": pitch(tone)}
 
 
 if __name__ == "__main__":
