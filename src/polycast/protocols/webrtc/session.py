@@ -427,7 +427,6 @@ class PublisherSession(Session, Publisher):
         """Raises RemoteProtocolError if nothing in the offer is supported, CannotPublish if the path is in use."""
         received = accept_tracks(offer)
         super().__init__(server, path, offer, address, user)
-        path.set_publisher(self)
         self._last_key_request = server.now()
         self._has_warned = False
         self._loss = LossWarning(self.log)
@@ -447,6 +446,8 @@ class PublisherSession(Session, Publisher):
             self._start,
             gather_seconds=server.gather_timeout,
         )
+        # Last: whatever fails before, the path stays free for others.
+        path.set_publisher(self)
 
     def begin(self, now: float) -> None:
         self.incoming.connect(now)
