@@ -62,13 +62,19 @@ def media(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@functools.cache
+def packets_of(media: Path) -> list[HashedPacket]:
+    """Return what is published."""
+    return copies.hashes_of_file(media, NO_H264_SETS)
+
+
 @contextlib.contextmanager
 def serving(folder: Path, media: Path, paths: str, dialect: str = tools.DIALECTS[0]) -> Iterator[Running]:
     port = free_port()
     settings = f"srt: yes\nsrtAddress: 127.0.0.1:{port}\npaths:\n{paths}"
     with tools.run_server(folder, settings, dialect=dialect) as server:
         server.program.wait_until(lambda: "[SRT] listener opened" in server.log, "an SRT listener")
-        yield Running(server, port, media, copies.hashes_of_file(media, NO_H264_SETS))
+        yield Running(server, port, media, packets_of(media))
 
 
 @pytest.fixture(scope="module")
