@@ -164,13 +164,14 @@ def test_readers_cannot_continue(old: Track, new: Track, reason: str) -> None:
 
 
 class Frames(FrameReader):
-    """Keeps the frames of the picture."""
+    """Keeps the frames of a track, by default those of the picture."""
 
-    def __init__(self) -> None:
+    def __init__(self, track: int = 0) -> None:
+        self.track = track
         self.got: list[Frame] = []
 
     def deliver_frames(self, batch: FrameBatch) -> None:
-        self.got += [entry for index, entry in batch.entries if index == 0 and isinstance(entry, Frame)]
+        self.got += [entry for index, entry in batch.entries if index == self.track and isinstance(entry, Frame)]
 
     def close_reader(self, reason: str) -> None: ...
 
@@ -207,3 +208,42 @@ async def test_reports_before_the_first_packets_of_a_successor(wall: Wall, is_fi
     stream.flush()
     times = [(frame.wall_time or 0) / 1e9 - 1_700_000_000 for frame in reader.got[-100:]]
     assert times == pytest.approx([9.0 + number / 10 for number in range(100)], abs=0.01)
+
+
+@pytest.mark.parametrize("early", [0.8, -0.8])
+async def test_early_reports_of_a_successor_do_not_hide_later_ones(wall: Wall, early: float) -> None:
+    """The timestamps of the tracks are unrelated, and sound is sent before its time: later reports bring it in sync."""
+    stream = make_stream(VIDEO, AUDIO)
+    readers = Frames(0), Frames(1)
+    for reader in readers:
+        stream.add_reader(reader)
+    for track in range(2):
+        publish_data(stream, track, packet(track, 10, 90_000), 0.0)
+        stream.on_sender_report(track, SenderReport(7, wall_time_to_ntp(WallTime(wall.time_ns())), 90_000, 1, 1), 0)
+    stream.resume([VIDEO, AUDIO], publishes_packets=False)
+    for number in range(10):
+        wall.seconds = 1.0 + number / 10
+        for track, rate in enumerate(RATES):
+            time_ = round(number * rate / 10)
+            unit = KEY if track == 0 else bytes(4)
+            stream.publish_frame(track, Frame((unit,), time_, time_, key=True), wall.seconds)
+    stream.resume([VIDEO, AUDIO], publishes_packets=True)
+    starts = 3_000_000_000, 77_000_000
+
+    def report(seconds: float) -> None:
+        ntp = wall_time_to_ntp(WallTime(wall.time_ns()))
+        for track, rate in enumerate(RATES):
+            timestamp = starts[track] + round((seconds - 2.0) * rate) & 0xFFFFFFFF
+            stream.on_sender_report(track, SenderReport(7 + track, ntp, timestamp, 1, 1), seconds)
+
+    for number in range(100):
+        wall.seconds = 2.0 + number / 10
+        if number % 50 == 0:
+            report(wall.seconds)
+        for track, rate in enumerate(RATES):
+            seconds = number / 10 + (early if track else 0)
+            timestamp = starts[track] + round(seconds * rate) & 0xFFFFFFFF
+            publish_data(stream, track, packet(track, 500 + number, timestamp), wall.seconds)
+    stream.flush()
+    picture, sound = (reader.got[-1].pts / rate for reader, rate in zip(readers, RATES, strict=True))
+    assert sound - picture == pytest.approx(early, abs=0.01)

@@ -187,6 +187,18 @@ def test_the_clock_was_set_back_before_anybody_looked() -> None:
     assert len([date for date in dates if date > 40]) == 5 * 5 - 2
 
 
+def test_the_clock_is_set_back_by_more_than_the_window() -> None:
+    """What was recorded at that time before, which lies in the window again, is not live."""
+    viewer = viewer_of(length=60)
+    day = [part(HOUR + begin, 10, joins=begin > 0) for begin in range(0, 60, 10)]
+    viewer.see(day, HOUR + 61)
+    before = [part(begin, 10, joins=begin > 0) for begin in range(0, 80, 10)]
+    viewer.see(by_date(*before, *day), 62)
+    new = [part(62.5, 10, joins=False), part(72.5, 6, is_complete=False)]
+    playlist = viewer.see(by_date(*before, *new, *day), 79)
+    assert [date for date, _ in places(playlist) if date < HOUR] == [62.5, 64.5, 66.5, 68.5, 70.5, 72.5, 74.5]
+
+
 def test_no_key_frame_for_minutes() -> None:
     viewer = viewer_of(length=600)
     playlist = viewer.see([part(0, 10, joins=False), part(10, 100, gop=100), part(110, 10)], 121)

@@ -88,6 +88,7 @@ class Pair:
 
 
 async def test_a_file_is_passed_on_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kept, "LONGEST_WAIT", 60.0)
     async with Pair(tmp_path, monkeypatch) as pair:
         answers = [pair.ask(b"/cam/1_seg7.mp4") for _ in range(3)]
         file = Response(200, IMMUTABLE, BODY)
@@ -130,6 +131,21 @@ async def test_one_that_is_given_up_holds_nobody_up(tmp_path: Path, monkeypatch:
         first.cancel()
         await pair.handler.answer(2, Response(503, []), Response(200, IMMUTABLE, BODY))
         assert (await second).body == BODY
+
+
+async def test_one_that_is_answered_slowly_holds_nobody_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The server lets those wait who guess passwords. A playlist waits for nobody."""
+    for target, longest in ((b"/cam/1_seg7.mp4", 0.01), (b"/cam/main_stream.m3u8", 60.0)):
+        monkeypatch.setattr(kept, "LONGEST_WAIT", longest)
+        async with Pair(tmp_path, monkeypatch) as pair:
+            first, second = pair.ask(target), pair.ask(target)
+            await until(lambda pair=pair: len(pair.handler.transactions) == 2)
+            guess, viewer = pair.handler.transactions
+            viewer.respond(Response(200, [], BODY))
+            assert (await second).body == BODY
+            assert not first.done()
+            guess.respond(Response(401, [], b"no"))
+            assert (await first).status == 401
 
 
 def test_limits(monkeypatch: pytest.MonkeyPatch) -> None:

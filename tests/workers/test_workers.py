@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
 import sys
 from types import SimpleNamespace
@@ -84,3 +85,34 @@ async def test_one_that_hangs_delays_the_end_once(monkeypatch: pytest.MonkeyPatc
     async with asyncio.timeout(20):  # less than for the answer of a call
         await workers_with(process).stop()
     assert process.ended.is_set()
+
+
+async def test_pauses_between_attempts_to_start_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also if the system has no room for another process at the moment, so that each attempt fails at once."""
+    attempts, turn = 0, asyncio.sleep
+    paused = asyncio.Event()
+
+    class NoRoom:
+        async def take(self, number: int) -> None:
+            nonlocal attempts
+            attempts += 1
+            raise OSError(errno.EAGAIN, "Resource temporarily unavailable")
+
+        def refill(self, configuration: Any) -> None: ...
+
+    async def sleep(seconds: float) -> None:
+        if seconds:
+            paused.set()
+            await asyncio.Future()
+
+    workers = workers_with(None)
+    monkeypatch.setattr(workers, "_spare", NoRoom())
+    monkeypatch.setattr(workers, "_configuration", object())
+    monkeypatch.setattr(module.asyncio, "sleep", sleep)
+    watching = asyncio.create_task(workers._watch(workers.slots[0]))
+    async with asyncio.timeout(60):
+        await paused.wait()
+    for _ in range(100):
+        await turn(0)
+    watching.cancel()
+    assert attempts == 2, "one at once, one with the pause that follows"

@@ -150,7 +150,7 @@ class LiveWindow:
         self._seen.missing = {segment.part.file for segment in self._segments} - {part.file for part in parts}
         since, seen = self.since(now), self._seen
         if now < seen.now - SET_BACK:
-            self._set_back(seen.now - now)
+            self._set_back(seen.now - now, parts)
         seen.follow(now, {part.file for part in parts}, older)
         self._forget(since)
         last = self._last.part.file if self._last is not None else ""
@@ -163,9 +163,11 @@ class LiveWindow:
         is_shorter = bool(self._segments) and self._segments[0].number != first
         return number != self._next_number or is_shorter or missing != self._seen.missing
 
-    def _set_back(self, step: int) -> None:
-        """The clock was set back, by some nanoseconds: what is listed is older than its dates say."""
+    def _set_back(self, step: int, parts: Sequence[Segment]) -> None:
+        """The clock was set back, by some nanoseconds. What is listed is older than its dates say, and what was complete at
+        that time before is not live."""
         self._seen.older |= self._seen.files
+        self._seen.older |= {part.file for part in parts if part.is_complete}
         self._segments = deque(segment._replace(ahead=segment.ahead + step) for segment in self._segments)
         if self._last is not None:
             self._last = self._last._replace(ahead=self._last.ahead + step)

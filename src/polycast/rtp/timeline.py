@@ -75,6 +75,11 @@ class TrackClock:
         """Whether the track had a packet."""
         return self._offset is not None
 
+    @property
+    def awaits_successor(self) -> bool:
+        """Whether another publisher continues whose first packet has not come: where it will lie is unknown."""
+        return self._continuity.restarts
+
     def extend(self, timestamp: int, now: float, *, key: bool = False, floor: int | None = None) -> int:
         """Return a 32-bit RTP timestamp as a time on the stream's timeline, in ticks of the track.
 
@@ -236,7 +241,7 @@ class Timeline:
         ``starting`` is a track without output so far, so it can be placed exactly.
         """
         for track in self.tracks:
-            if track.aligned or not track.has_report:
+            if track.aligned or not track.has_report or track.awaits_successor:
                 continue
             origin = track.origin()
             if origin is None:

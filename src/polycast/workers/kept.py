@@ -14,7 +14,10 @@ MAXIMUM_KEPT: Final = 64 * 1024 * 1024
 """Bytes that are kept: the newest segments of a hundred streams."""
 
 KEPT_SECONDS: Final = 30.0
-"""For which a file is kept: players ask for the newest ones."""
+"""After which a file goes when another one comes: players ask for the newest ones."""
+
+LONGEST_WAIT: Final = 0.25
+"""Seconds that requests wait for the answer to the first one: that may be to a client that is refused slowly."""
 
 MINIMUM_SIZE: Final = 4096
 """Bytes below which passing a file on costs no more than asking whether it is still the same."""
@@ -60,7 +63,7 @@ class KeptFiles:
         same moment, and it is to be passed on once."""
         first = self._first.get(key)
         if first is not None:
-            await asyncio.shield(first)
+            await asyncio.wait((first,), timeout=LONGEST_WAIT)
             yield
             return
         first = self._first[key] = asyncio.get_running_loop().create_future()

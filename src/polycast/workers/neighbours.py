@@ -35,6 +35,9 @@ from polycast.workers.sockets import SocketBox
 ANSWER_SECONDS: Final = 60.0
 """For an answer: players wait for parts that do not exist yet."""
 
+PLAYLISTS: Final = (b".m3u8", b".mpd")
+"""Ends of the names of what changes: it is passed on to each viewer."""
+
 MAXIMUM_BODY: Final = 64 * 1024 * 1024
 """Bytes of a streamed answer. Files of streams are sent whole."""
 
@@ -193,7 +196,7 @@ class Neighbours:
         transaction.origins = None  # the other one has them
         request = transaction.request
         key = Key(number, server, request.target.partition(b"?")[0])
-        if request.method != "GET" or b"?" in request.target:
+        if request.method != "GET" or b"?" in request.target or key.path.endswith(PLAYLISTS):
             return await self._ask(key, transaction)
         async with self._kept.turn(key):
             return await self._ask(key, transaction)

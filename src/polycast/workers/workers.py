@@ -248,7 +248,9 @@ class Workers:
             is_first = False
             try:
                 # Both at the same time, and before the lock: neither another worker nor a reload waits for imports.
-                await asyncio.gather(self._spawn(slot), asyncio.sleep(pause))
+                spawned, _ = await asyncio.gather(self._spawn(slot), asyncio.sleep(pause), return_exceptions=True)
+                if isinstance(spawned, BaseException):
+                    raise spawned
                 async with self._lock:
                     await self._start(slot)
             except StartError as error:
