@@ -164,8 +164,10 @@ class LiveWindow:
         return number != self._next_number or is_shorter or missing != self._seen.missing
 
     def _set_back(self, step: int, parts: Sequence[Segment]) -> None:
-        """The clock was set back, by some nanoseconds. What is listed is older than its dates say, and what was complete at
-        that time before is not live."""
+        """The clock was set back, by some nanoseconds.
+
+        What is listed is older than its dates say; what was complete at that time before is not live.
+        """
         self._seen.older |= self._seen.files
         self._seen.older |= {part.file for part in parts if part.is_complete}
         self._segments = deque(segment._replace(ahead=segment.ahead + step) for segment in self._segments)
