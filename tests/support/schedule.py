@@ -17,6 +17,8 @@ TESTS = Path(__file__).resolve().parent.parent
 
 FIRST = (
     "web",
+    "documents/test_commands.py",
+    "documents/test_programs.py",
     "interop/test_srt_programs.py",
     "interop/test_hls_players.py",
     "interop/test_hls_readers.py",
