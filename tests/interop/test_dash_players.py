@@ -38,7 +38,7 @@ async def test_players_of_dash(variant: str, tmp_path: Path) -> None:
                     await page.evaluate(f"frames[{index}].eval({json.dumps(WATCH)})")
                 await asyncio.sleep(4)
                 longest = [await page.evaluate(f"frames[{index}].found.longest") for index in range(len(pages))]
-                assert max(longest) < 1500, f"{longest}\n{await describe(page)}"
+                assert max(longest) < 3000, f"{longest}\n{await describe(page)}"
             insecure = ["-tls_verify", "0"] if variant == "lowLatency" else []
             # FFmpeg skips segments when the machine is busy: a manifest with a gap would make it skip them each time.
             assert any(is_whole(copy_of(address, insecure, tmp_path / f"{number}.mp4")) for number in range(TRIES))
