@@ -1,5 +1,5 @@
-"""Runs all tests, as ``make test`` does: what waits for other programs, then what browsers show, and in its pauses the
-tests of the inner layers.
+"""Runs all tests, as ``make test`` does: what waits for other programs, what browsers show, and in the pauses of both
+those of the inner layers.
 """
 
 from __future__ import annotations
@@ -24,9 +24,10 @@ INNER = (
 )  # fmt: skip
 """Folders whose tests need little but the processor; those that lie in no folder do so, too."""
 BROWSERS = ("web/test_hls_end_to_end.py", "web/test_webrtc_in_browsers.py")
-"""Files that judge how a picture moves in a browser, one by one: nothing of the same priority runs beside them."""
-NICENESS = 10
-"""Of the tests of the inner layers, so that the browsers do not notice them."""
+"""Files that judge how a picture moves in a browser; one test runs at a time."""
+NICENESS = {"browsers": 0, "programs": 4, "inner": 10}
+"""Of the parts, which all run at the same time: what is judged by its pace comes first, and what needs little but the
+processor fills its pauses."""
 MANY = 50
 """Files that are not compiled yet, at least, for two processes to compile them before each worker does so by itself."""
 
@@ -40,7 +41,6 @@ class Part:
     paths: tuple[Path, ...]
     without: tuple[Path, ...] = ()
     dist: str = "loadscope"
-    niceness: int = 0
     first_worker: int = 0
 
     def start(self, output: int | None = None) -> subprocess.Popen[bytes]:
@@ -56,7 +56,7 @@ class Part:
         cache = ("-o", f"cache_dir={ROOT / '.pytest_cache' / self.name}")
         command = [sys.executable, "-m", "pytest", "-q", *cache, *options, *ignored, *map(str, self.paths)]
         environment = {**os.environ, "POLYCAST_FIRST_WORKER": str(self.first_worker)}
-        nice = ["nice", "-n", str(self.niceness)] if self.niceness else []
+        nice = ("nice", "-n", str(NICENESS[self.name]))
         return subprocess.Popen([*nice, *command], cwd=ROOT, env=environment, stdout=output, stderr=output)
 
 
@@ -66,8 +66,8 @@ def parts(workers: int) -> tuple[Part, Part, Part]:
     browsers = tuple(TESTS / name for name in BROWSERS)
     return (
         Part("programs", workers, (TESTS,), without=(*inner, *browsers)),
-        Part("browsers", 1, browsers),
-        Part("inner", 2, inner, dist="worksteal", niceness=NICENESS, first_worker=5),
+        Part("browsers", 1, browsers, first_worker=workers),
+        Part("inner", 2, inner, dist="worksteal", first_worker=workers + 1),
     )
 
 
@@ -102,24 +102,22 @@ def failed(part: Part, status: int) -> bool:
 
 
 def run(workers: int) -> Iterable[str]:
-    """Run all tests; yield the names of the parts in which some failed."""
-    programs, browsers, inner = parts(workers)
-    if failed(programs, programs.start().wait()):
-        yield programs.name
-    with tempfile.TemporaryFile() as output:
-        beside = inner.start(output.fileno())
-        try:
-            status = browsers.start().wait()
-            status_beside = beside.wait()
-        finally:
-            beside.kill()
-        output.seek(0)
-        sys.stdout.write(output.read().decode(errors="replace"))
+    """Run all tests; yield the names of the parts in which some failed. The first one shows its progress."""
+    first, *others = parts(workers)
+    with contextlib.ExitStack() as stack:
+        outputs = [stack.enter_context(tempfile.TemporaryFile()) for _ in others]
+        running = [first.start(), *(part.start(output.fileno()) for part, output in zip(others, outputs, strict=True))]
+        for process in running:
+            stack.callback(process.kill)
+        statuses = [process.wait() for process in running]
+        for part, output in zip(others, outputs, strict=True):
+            print(f"{part.name}:", flush=True)
+            output.seek(0)
+            sys.stdout.write(output.read().decode(errors="replace"))
         sys.stdout.flush()
-    if failed(browsers, status):
-        yield browsers.name
-    if failed(inner, status_beside):
-        yield inner.name
+    for part, status in zip((first, *others), statuses, strict=True):
+        if failed(part, status):
+            yield part.name
 
 
 def main() -> int:
