@@ -11,6 +11,7 @@ from tests.cluster.streams import NUMBERS, MediaNode, NumberedPublisher, Viewer,
 from tests.cluster.virtual import run
 from tests.hub.support import VIDEO
 
+from polycast.cluster import node as node_module
 from polycast.config import from_mapping
 from polycast.hub.errors import CannotPublish, NoOnePublishing
 from polycast.hub.path import Path
@@ -367,5 +368,34 @@ def test_a_source_runs_on_one_node_and_moves_when_that_dies() -> None:
         await asyncio.sleep(2)
         assert {number for number, _ in viewer.pictures[count:]} <= {ord(node.name) for node in others}
         assert len(viewer.pictures) > count
+
+    run(main())
+
+
+@pytest.mark.parametrize("delay", range(56, 68))
+def test_a_source_that_starts_while_its_node_copies_already_ends(delay: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two nodes start the source of a node that has died, some milliseconds apart, and the later one has a viewer."""
+
+    async def main() -> None:
+        network = Network(11)
+        nodes = [MediaNode(network, name) for name in "abc"]
+        cameras = []
+        for node in nodes:
+            node.hub.configure(from_mapping({"paths": {"cam": {"source": "rtsp://camera/"}}}).paths)
+            path = node.hub.paths["cam"]
+            cameras.append(Camera(node, path))
+            await node.start()
+            path.attach_source(cameras[-1])
+        await asyncio.sleep(2)
+        assert [camera.task is not None for camera in cameras] == [True, False, False]
+        viewer = Viewer(nodes[1], "cam")
+        await asyncio.sleep(2)
+        later = itertools.cycle((0.2 + delay / 1000, 0.2))
+        monkeypatch.setattr(node_module.random, "uniform", lambda *_: next(later))
+        cameras[0].stop("killed")
+        nodes[0].kill()
+        await asyncio.sleep(8)
+        assert [camera.task is not None for camera in cameras].count(True) == 1
+        assert viewer.pictures[-1][0] in (ord("b"), ord("c"))
 
     run(main())

@@ -183,10 +183,11 @@ class Node(PathObserver):
             self._start_later()
             return
         for path in self._hub:
-            if path.source is not None and path.on_demand is None and path.name not in self._stopped:
+            source = _permanent_source(path)
+            if source is not None and path.name not in self._stopped:
                 self._stopped.add(path.name)
                 path.yield_to_node("the node is draining")
-                path.source.stop("the node is draining")
+                source.stop("the node is draining")
 
     # OtherNodes
 
@@ -254,7 +255,7 @@ class Node(PathObserver):
         path = self._hub.paths.get(name)
         if path is not None and not path.is_copy:
             path.log.info("%s", reason)
-            if path.source is not None and path.on_demand is None:
+            if _permanent_source(path) is not None:
                 self._stopped.add(name)
             path.yield_to_node(reason)
 
@@ -263,9 +264,10 @@ class Node(PathObserver):
         path = self._hub.paths.get(name)
         if path is None or (path.publisher is not None and path.publisher is path.source):
             return  # the publisher here is closed by `_on_lost`, once the claim is refused
-        if path.source is not None and path.on_demand is None and name not in self._stopped:
+        source = _permanent_source(path)
+        if source is not None and name not in self._stopped:
             self._stopped.add(name)
-            path.source.stop("another node publishes the path")
+            source.stop("another node publishes the path")
         path.follow_node()
 
     def _start_later(self) -> None:
@@ -311,3 +313,8 @@ class Node(PathObserver):
     async def on_request(self, subject: str, body: bytes) -> bytes:
         handler = self.handlers.get(subject)
         return b"" if handler is None else await handler(body)
+
+
+def _permanent_source(path: Path) -> Source | None:
+    """Return a path's own source if that does not wait for readers; `Path.on_demand` may be that of a copy."""
+    return None if path.configuration.source_on_demand else path.source
