@@ -7,7 +7,7 @@ readers. A track does not know its stream: it accepts packets or frames, and ret
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from polycast.codecs.registry import updated_codec
 from polycast.errors import RemoteProtocolError
@@ -270,10 +270,11 @@ class LiveTrack:
         self._lane.close()
 
     def _make_frames_of(self, run: FramedRun, summary: Summary, now: float) -> None:
+        sequence, _, _, flagged = summary
+        parameters = {each.start: each for each in flagged if each.flags & PARAMETERS}
         if not self._lane.joins_fragments:
-            self._make_frames_each(run, summary, now)
+            self._make_frames_each(run, parameters, now)
             return
-        sequence = summary[0]
         for group in run.buffer.groups():
             key = group.start + group.framing.header_size in run.key_starts
             frames = self._lane.push_all(group, sequence, now, key=key)
@@ -282,16 +283,16 @@ class LiveTrack:
                 if group is not run.buffer:
                     part = FramedRun(run.track_index, group)
                     part.key_starts = run.key_starts
-                self._make_frames_each(part, summary, now)
+                self._make_frames_each(part, parameters, now)
             elif frames:
                 self._finish(frames)
             sequence = sequence + group.count & 0xFFFF
 
-    def _make_frames_each(self, run: FramedRun, summary: Summary, now: float) -> None:
-        with_parameters = {each.start: each for each in summary[3] if each.flags & PARAMETERS}
+    def _make_frames_each(self, run: FramedRun, parameters: Mapping[int, FlaggedPacket], now: float) -> None:
+        """``parameters``: the packets with parameter sets, by their start."""
         for packet in run.packets:
-            if packet.start in with_parameters:
-                self._update_parameters(packet.data, (with_parameters[packet.start],))
+            if packet.start in parameters:
+                self._update_parameters(packet.data, (parameters[packet.start],))
             self._make_frames(packet, now)
 
     def _make_frames(self, packet: RtpPacket, now: float) -> None:
