@@ -271,6 +271,19 @@ class Camera(Source):
         return Reference("testSource")
 
 
+async def start_cameras(network: Network, names: str, **settings: str) -> list[Camera]:
+    """Start nodes that all have the same camera as the source of ``cam``."""
+    cameras = []
+    for name in names:
+        node = MediaNode(network, name)
+        node.hub.configure(from_mapping({"paths": {"cam": {"source": "rtsp://camera/", **settings}}}).paths)
+        cameras.append(Camera(node, node.hub.paths["cam"]))
+        await node.start()
+        node.hub.paths["cam"].attach_source(cameras[-1])
+    await asyncio.sleep(2)
+    return cameras
+
+
 def test_readers_that_wait_where_the_publisher_was_continue_with_it_elsewhere() -> None:
     async def main() -> None:
         a, b = await start(Network(13), "a", "b", publisherGrace="15s")
@@ -318,16 +331,7 @@ def test_readers_of_a_source_stay_when_it_moves() -> None:
 
 def test_a_source_moves_when_its_node_is_drained() -> None:
     async def main() -> None:
-        network = Network(12)
-        nodes = [MediaNode(network, name) for name in "ab"]
-        cameras = []
-        for node in nodes:
-            node.hub.configure(from_mapping({"paths": {"cam": {"source": "rtsp://camera/"}}}).paths)
-            path = node.hub.paths["cam"]
-            cameras.append(Camera(node, path))
-            await node.start()
-            path.attach_source(cameras[-1])
-        await asyncio.sleep(2)
+        cameras = await start_cameras(Network(12), "ab")
         first, second = sorted(cameras, key=lambda camera: camera.task is None)
         assert second.task is None
         first.node.node.drain(is_draining=True)
@@ -343,20 +347,11 @@ def test_a_source_moves_when_its_node_is_drained() -> None:
 
 def test_a_source_runs_on_one_node_and_moves_when_that_dies() -> None:
     async def main() -> None:
-        network = Network(11)
-        nodes = [MediaNode(network, name) for name in "abc"]
-        cameras = []
-        for node in nodes:
-            node.hub.configure(from_mapping({"paths": {"cam": {"source": "rtsp://camera/"}}}).paths)
-            path = node.hub.paths["cam"]
-            cameras.append(Camera(node, path))
-            await node.start()
-            path.attach_source(cameras[-1])
-        await asyncio.sleep(2)
+        cameras = await start_cameras(Network(11), "abc")
         running = [camera for camera in cameras if camera.task is not None]
         assert len(running) == 1
         owner = running[0].node
-        others = [node for node in nodes if node is not owner]
+        others = [camera.node for camera in cameras if camera.node is not owner]
         viewer = Viewer(others[0], "cam")
         await asyncio.sleep(2)
         assert {number for number, _ in viewer.pictures} == {ord(owner.name)}
@@ -377,23 +372,14 @@ def test_a_source_that_starts_while_its_node_copies_already_ends(delay: int, mon
     """Two nodes start the source of a node that has died, some milliseconds apart, and the later one has a viewer."""
 
     async def main() -> None:
-        network = Network(11)
-        nodes = [MediaNode(network, name) for name in "abc"]
-        cameras = []
-        for node in nodes:
-            node.hub.configure(from_mapping({"paths": {"cam": {"source": "rtsp://camera/"}}}).paths)
-            path = node.hub.paths["cam"]
-            cameras.append(Camera(node, path))
-            await node.start()
-            path.attach_source(cameras[-1])
-        await asyncio.sleep(2)
+        cameras = await start_cameras(Network(11), "abc")
         assert [camera.task is not None for camera in cameras] == [True, False, False]
-        viewer = Viewer(nodes[1], "cam")
+        viewer = Viewer(cameras[1].node, "cam")
         await asyncio.sleep(2)
         later = itertools.cycle((0.2 + delay / 1000, 0.2))
         monkeypatch.setattr(node_module.random, "uniform", lambda *_: next(later))
         cameras[0].stop("killed")
-        nodes[0].kill()
+        cameras[0].node.kill()
         await asyncio.sleep(8)
         assert [camera.task is not None for camera in cameras].count(True) == 1
         assert viewer.pictures[-1][0] in (ord("b"), ord("c"))

@@ -179,6 +179,23 @@ class Frames(FrameReader):
         return Reference("test")
 
 
+def publish_packets(stream: Stream, wall: Wall) -> None:
+    """Publish a packet of each track, and a report that both are of the same time."""
+    for track in range(2):
+        publish_data(stream, track, packet(track, 10, 90_000), 0.0)
+        stream.on_sender_report(track, SenderReport(7, wall_time_to_ntp(WallTime(wall.time_ns())), 90_000, 1, 1), 0)
+
+
+def publish_frames(stream: Stream, wall: Wall, count: int) -> None:
+    """Publish frames of both tracks from second 1 on, ten a second."""
+    for number in range(count):
+        wall.seconds = 1.0 + number / 10
+        for track, rate in enumerate(RATES):
+            unit = KEY if track == 0 else bytes(4)
+            time_ = round(number * rate / 10)
+            stream.publish_frame(track, Frame((unit,), time_, time_, key=True), wall.seconds)
+
+
 @pytest.mark.parametrize("is_first", [True, False])
 async def test_reports_before_the_first_packets_of_a_successor(wall: Wall, is_first: bool) -> None:
     """FFmpeg sends them first: they tell when its frames were captured, not when the stream began."""
@@ -186,16 +203,9 @@ async def test_reports_before_the_first_packets_of_a_successor(wall: Wall, is_fi
     reader = Frames()
     stream.add_reader(reader)
     if not is_first:  # the reports of an earlier publisher of packets are not its successor's
-        for track in range(2):
-            publish_data(stream, track, packet(track, 10, 90_000), 0.0)
-            stream.on_sender_report(track, SenderReport(7, wall_time_to_ntp(WallTime(wall.time_ns())), 90_000, 1, 1), 0)
+        publish_packets(stream, wall)
         stream.resume([VIDEO, AUDIO], publishes_packets=False)
-    for number in range(80):
-        wall.seconds = 1.0 + number / 10
-        for track, rate in enumerate(RATES):
-            unit = KEY if track == 0 else bytes(4)
-            time_ = round(number * rate / 10)
-            stream.publish_frame(track, Frame((unit,), time_, time_, key=True), wall.seconds)
+    publish_frames(stream, wall, 80)
     stream.resume([VIDEO, AUDIO], publishes_packets=True)
     wall.seconds = 9.0
     ntp = wall_time_to_ntp(WallTime(wall.time_ns()))
@@ -217,16 +227,9 @@ async def test_early_reports_of_a_successor_do_not_hide_later_ones(wall: Wall, e
     readers = Frames(0), Frames(1)
     for reader in readers:
         stream.add_reader(reader)
-    for track in range(2):
-        publish_data(stream, track, packet(track, 10, 90_000), 0.0)
-        stream.on_sender_report(track, SenderReport(7, wall_time_to_ntp(WallTime(wall.time_ns())), 90_000, 1, 1), 0)
+    publish_packets(stream, wall)
     stream.resume([VIDEO, AUDIO], publishes_packets=False)
-    for number in range(10):
-        wall.seconds = 1.0 + number / 10
-        for track, rate in enumerate(RATES):
-            time_ = round(number * rate / 10)
-            unit = KEY if track == 0 else bytes(4)
-            stream.publish_frame(track, Frame((unit,), time_, time_, key=True), wall.seconds)
+    publish_frames(stream, wall, 10)
     stream.resume([VIDEO, AUDIO], publishes_packets=True)
     starts = 3_000_000_000, 77_000_000
 
