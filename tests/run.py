@@ -25,22 +25,24 @@ INNER = (
 """Folders whose tests need little but the processor; those that lie in no folder do so, too."""
 BROWSERS = ("web/test_hls_end_to_end.py", "web/test_webrtc_in_browsers.py")
 """Files that judge how a picture moves in a browser; one test runs at a time."""
-NICENESS = {"browsers": 0, "programs": 4, "inner": 10}
-"""Of the parts, which all run at the same time: what is judged by its pace comes first, and what needs little but the
-processor fills its pauses."""
 MANY = 50
 """Files that are not compiled yet, at least, for two processes to compile them before each worker does so by itself."""
 
 
 @dataclass(frozen=True)
 class Part:
-    """A run of pytest. ``first_worker`` keeps the ports of parts that run at the same time apart."""
+    """A run of pytest.
+
+    All parts run at the same time. By its ``niceness``, what is judged by its pace comes first, and what needs little
+    but the processor fills the pauses of the others. ``first_worker`` keeps their ports apart.
+    """
 
     name: str
     workers: int
     paths: tuple[Path, ...]
     without: tuple[Path, ...] = ()
     dist: str = "loadscope"
+    niceness: int = 0
     first_worker: int = 0
 
     def start(self, output: int | None = None) -> subprocess.Popen[bytes]:
@@ -56,7 +58,7 @@ class Part:
         cache = ("-o", f"cache_dir={ROOT / '.pytest_cache' / self.name}")
         command = [sys.executable, "-m", "pytest", "-q", *cache, *options, *ignored, *map(str, self.paths)]
         environment = {**os.environ, "POLYCAST_FIRST_WORKER": str(self.first_worker)}
-        nice = ("nice", "-n", str(NICENESS[self.name]))
+        nice = ("nice", "-n", str(self.niceness))
         return subprocess.Popen([*nice, *command], cwd=ROOT, env=environment, stdout=output, stderr=output)
 
 
@@ -65,9 +67,9 @@ def parts(workers: int) -> tuple[Part, Part, Part]:
     inner = (*(TESTS / name for name in INNER), *sorted(TESTS.glob("test_*.py")))
     browsers = tuple(TESTS / name for name in BROWSERS)
     return (
-        Part("programs", workers, (TESTS,), without=(*inner, *browsers)),
+        Part("programs", workers, (TESTS,), without=(*inner, *browsers), niceness=4),
         Part("browsers", 1, browsers, first_worker=workers),
-        Part("inner", 2, inner, dist="worksteal", first_worker=workers + 1),
+        Part("inner", 2, inner, dist="worksteal", niceness=10, first_worker=workers + 1),
     )
 
 
