@@ -31,7 +31,7 @@ def hash_arguments(video_filter: str, output: Path) -> list[str | Path]:
 def hashes_of_file(path: Path, video_filter: str) -> list[HashedPacket]:
     """Return the packets of a media file."""
     output = path.with_suffix(".md5")
-    command = tools.ffmpeg("-i", path, *hash_arguments(video_filter, output))
+    command = tools.quick_ffmpeg("-i", path, *hash_arguments(video_filter, output))
     made = tools.run("hash", command, path.parent)
     assert made.process.returncode == 0, made.describe()
     return tools.read_framemd5(output.read_text())

@@ -54,7 +54,7 @@ def media(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A minute of pictures with B-frames, and sound."""
     tools.require("ffmpeg")
     path = tmp_path_factory.mktemp("media") / "media.ts"
-    made = tools.run("make-media", tools.ffmpeg(
+    made = tools.run("make-media", tools.quick_ffmpeg(
         "-f", "lavfi", "-i", "testsrc2=size=320x240:rate=25:duration=60", "-f", "lavfi", "-i", "sine=duration=60",
         "-c:v", "libx264", "-preset", "ultrafast", "-g", "25", "-bf", "2", "-c:a", "aac", "-f", "mpegts", path,
     ), path.parent)  # fmt: skip
@@ -114,7 +114,7 @@ def feed_port() -> int:
 
 def feed_command(media: Path) -> list[str | Path]:
     address = f"udp://127.0.0.1:{feed_port()}?pkt_size=1316"
-    return tools.ffmpeg("-re", "-i", media, "-c", "copy", "-f", "mpegts", address)
+    return tools.quick_ffmpeg("-re", "-i", media, "-c", "copy", "-f", "mpegts", address)
 
 
 def read_command(name: str, url: str, output: Path) -> list[str | Path]:
