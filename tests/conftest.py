@@ -30,7 +30,7 @@ hypothesis.settings.load_profile("polycast")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    gc.disable()  # until all tests are known: nearly nothing of what is made until then is garbage
+    gc.disable()  # until all tests are known: hardly anything of what is made until then is garbage
     if config.option.markexpr == "not programs":
         guard = programs.Guard()
         guard.install()
@@ -43,7 +43,6 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         programs.mark(items)
     if hasattr(config, "workerinput"):
         schedule.sort(items)
-    gc.collect()
     gc.freeze()  # the collector need not look at all tests again and again
     gc.enable()
 

@@ -20,9 +20,12 @@ TESTS = Path(__file__).resolve().parent
 ROOT = TESTS.parent
 
 INNER = (
-    "codecs", "config", "hub", "media", "net", "rtp", "security", "slates", "tally", "transcode", "wire",
-)  # fmt: skip
-"""Folders whose tests need little but the processor; those that lie in no folder do so, too."""
+    ("wire", "slates", "tally", "test_*.py"),
+    ("codecs", "config", "hub", "media", "net", "rtp", "security", "transcode"),
+)
+"""Folders whose tests need little but the processor, and files that lie in no folder, in two halves. Each runs in one
+process: pytest-xdist needs longer to hand out a test than most of these tests take.
+"""
 BROWSERS = ("web/test_hls_end_to_end.py", "web/test_webrtc_in_browsers.py")
 """Files that judge how a picture moves in a browser; one test runs at a time."""
 MANY = 50
@@ -34,20 +37,21 @@ class Part:
     """A run of pytest.
 
     All parts run at the same time. By its ``niceness``, what is judged by its pace comes first, and what needs little
-    but the processor fills the pauses of the others. ``first_worker`` keeps their ports apart.
+    but the processor fills the pauses of the others. Without ``workers``, one process runs its tests. ``first_worker``
+    keeps their ports apart.
     """
 
     name: str
     workers: int
     paths: tuple[Path, ...]
     without: tuple[Path, ...] = ()
-    dist: str = "loadscope"
     niceness: int = 0
     first_worker: int = 0
 
     def start(self, output: int | None = None) -> subprocess.Popen[bytes]:
         """Run its tests."""
-        return self._pytest("-n", str(self.workers), "--dist", self.dist, output=output)
+        workers = ("-n", str(self.workers), "--dist", "loadscope") if self.workers else ()
+        return self._pytest(*workers, output=output)
 
     def again(self) -> int:
         """Run once more what has failed, test by test; return pytest's status."""
@@ -62,14 +66,15 @@ class Part:
         return subprocess.Popen([*nice, *command], cwd=ROOT, env=environment, stdout=output, stderr=output)
 
 
-def parts(workers: int) -> tuple[Part, Part, Part]:
-    """Return those that wait for other programs, those of the browsers, and those of the inner layers."""
-    inner = (*(TESTS / name for name in INNER), *sorted(TESTS.glob("test_*.py")))
+def parts(workers: int) -> tuple[Part, Part, Part, Part]:
+    """Return those that wait for other programs, those of the browsers, and the halves of those of the inner layers."""
+    wire, others = (tuple(path for name in half for path in sorted(TESTS.glob(name))) for half in INNER)
     browsers = tuple(TESTS / name for name in BROWSERS)
     return (
-        Part("programs", workers, (TESTS,), without=(*inner, *browsers), niceness=4),
+        Part("programs", workers, (TESTS,), without=(*wire, *others, *browsers), niceness=4),
         Part("browsers", 1, browsers, first_worker=workers),
-        Part("inner", 2, inner, dist="worksteal", niceness=10, first_worker=workers + 1),
+        Part("wire", 0, wire, niceness=10, first_worker=workers + 1),
+        Part("inner", 0, others, niceness=10, first_worker=workers + 2),
     )
 
 
