@@ -173,7 +173,7 @@ async def readers(app: Fixture) -> AsyncIterator[Readers]:
     # A playlist stays for a while when its stream has ended; not for so long here that others time out meanwhile.
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(remuxer, "LINGER_SECONDS", 0.5)
-        async with httpx2.AsyncClient(timeout=PATIENCE, trust_env=False) as http:
+        async with httpx2.AsyncClient(timeout=PATIENCE, trust_env=False, verify=False) as http:
             yield Readers(app, http)
 
 

@@ -55,8 +55,12 @@ class Server:
         self.metrics = self.http("metrics")
 
     def http(self, prefix: str, **options: Any) -> httpx2.AsyncClient:
-        """Return a client for one of the services; it always goes to the port that the service has now."""
-        client = httpx2.AsyncClient(timeout=PATIENCE, trust_env=False, **options)
+        """Return a client for one of the services; it always goes to the port that the service has now.
+
+        It verifies nothing without ``verify`` among the options: each client would load the authorities of the system,
+        which takes longer than the start of a server.
+        """
+        client = httpx2.AsyncClient(timeout=PATIENCE, trust_env=False, **{"verify": False, **options})
 
         async def aim(request: httpx2.Request) -> None:
             request.url = request.url.copy_with(port=self.app.control.ports[f"{prefix}Address"])

@@ -424,7 +424,7 @@ async def test_lists_of_other_servers(it: Server, collection: str) -> None:
 async def test_an_hls_muxer(it: Server) -> None:
     await it.publisher("live")
     port = it.app.servers["HLS"].ports["hlsAddress"]
-    async with httpx2.AsyncClient(trust_env=False) as client:
+    async with httpx2.AsyncClient(trust_env=False, verify=False) as client:
         asking = asyncio.create_task(client.get(f"http://127.0.0.1:{port}/live/index.m3u8"))
         await it.until(lambda: it.app.servers["HLS"].items())
         (muxer,) = (await it.get("/v3/hlsmuxers/list"))["items"]

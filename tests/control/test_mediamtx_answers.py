@@ -165,7 +165,9 @@ async def pages(tmp_path: Path, server_name: str, settings: str = "") -> AsyncIt
     """Run a server, and return a client for one of its HTTP listeners."""
     async with running_file(tmp_path / "mediamtx.yml", PAGES + settings) as server:
         port = server.app.servers[server_name].ports[f"{server_name.lower()}Address"]
-        async with httpx2.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=PATIENCE, trust_env=False) as client:
+        async with httpx2.AsyncClient(
+            base_url=f"http://127.0.0.1:{port}", timeout=PATIENCE, trust_env=False, verify=False
+        ) as client:
             yield client
 
 

@@ -299,7 +299,7 @@ async def test_muxers_and_their_viewers(tmp_path: Path) -> None:
     async with serving(tmp_path) as server:
         publisher = await server.publisher("cam")
         port = server.app.servers["HLS"].ports["hlsAddress"]
-        async with httpx2.AsyncClient(trust_env=False) as client:
+        async with httpx2.AsyncClient(trust_env=False, verify=False) as client:
             asking = asyncio.create_task(
                 client.get(f"http://127.0.0.1:{port}/cam/index.m3u8", headers={"user-agent": "a"})
             )

@@ -35,7 +35,9 @@ async def live(folder: Path, **values: Any) -> AsyncIterator[tuple[Any, httpx2.A
     keys = {"hlsDisable": False, "hlsAddress": "127.0.0.1:0", "hlsVariant": "fmp4", "playback": False}
     async with playing(recorder, **{**keys, "paths": {"cam": cam}, **values}) as (server, _):
         port = server.app.servers["HLS"].ports["hlsAddress"]
-        async with httpx2.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=PATIENCE, trust_env=False) as client:
+        async with httpx2.AsyncClient(
+            base_url=f"http://127.0.0.1:{port}", timeout=PATIENCE, trust_env=False, verify=False
+        ) as client:
             yield server, client, recorder
 
 
@@ -165,7 +167,7 @@ async def test_only_who_may_read(tmp_path: Path) -> None:
         response = await client.get("/cam/dvr.m3u8", auth=("anna", "secret"))
         name = addresses(response.text)[0]
         assert (await client.get(f"/cam/{name}", auth=("anna", "secret"))).status_code == 200
-        async with httpx2.AsyncClient(base_url=client.base_url, trust_env=False) as other:
+        async with httpx2.AsyncClient(base_url=client.base_url, trust_env=False, verify=False) as other:
             assert (await other.get(f"/cam/{name}")).status_code == 401
 
 

@@ -216,7 +216,7 @@ class HlsViewer(Viewer):
         return server
 
     async def join(self) -> str:
-        async with httpx2.AsyncClient(timeout=PATIENCE, trust_env=False) as http:
+        async with httpx2.AsyncClient(timeout=PATIENCE, trust_env=False, verify=False) as http:
             response = await http.get(f"http://127.0.0.1:{self.server.ports['hlsAddress']}/cam/stream.m3u8")
         if response.status_code != 200:
             assert response.status_code == 404

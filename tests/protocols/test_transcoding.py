@@ -241,7 +241,9 @@ def test_where_hls_gets_aac(codec: Codec, variants: str) -> None:
 async def test_hls_of_a_microphone(variant: str, name: str) -> None:
     async with (
         running(hlsVariant=variant) as (app, log),
-        httpx2.AsyncClient(base_url=f"http://127.0.0.1:{port(app, 'HLS')}", timeout=PATIENCE, trust_env=False) as http,
+        httpx2.AsyncClient(
+            base_url=f"http://127.0.0.1:{port(app, 'HLS')}", timeout=PATIENCE, trust_env=False, verify=False
+        ) as http,
     ):
         for _ in range(2):  # the publisher returns, and the muxer goes on
             microphone = Microphone(app, "mic", Opus())
@@ -260,7 +262,9 @@ async def test_hls_of_a_microphone(variant: str, name: str) -> None:
 async def test_what_the_setting_would_do_for_hls_is_told() -> None:
     async with running({}) as (app, log):
         microphone = Microphone(app, "cam", H264(), G711())
-        async with httpx2.AsyncClient(base_url=f"http://127.0.0.1:{port(app, 'HLS')}", trust_env=False) as http:
+        async with httpx2.AsyncClient(
+            base_url=f"http://127.0.0.1:{port(app, 'HLS')}", trust_env=False, verify=False
+        ) as http:
             request = asyncio.create_task(http.get("/cam/index.m3u8"))
             await log.wait(
                 r"track 2 \(PCMU\) is skipped: HLS cannot carry it in this variant; "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Sequence
 from fractions import Fraction
 from typing import Any
@@ -25,6 +26,15 @@ def clicks(times: Iterable[float], seconds: float, rate: int, channels: int = 2)
         burst = (moments >= start) & (moments < start + CLICK_SECONDS)
         samples[burst] = 0.9 * np.sin(2 * np.pi * 2000 * (moments[burst] - start))
     return np.tile(samples.astype(np.float32), (channels, 1))
+
+
+@functools.cache
+def coded_clicks(
+    encoder: str, times: tuple[float, ...], seconds: float, rate: int, channels: int = 2
+) -> tuple[tuple[tuple[bytes, int], ...], bytes]:
+    """Return coded `clicks`: frames with their times in samples, and the extradata of the encoder."""
+    packets, extradata = encode(encoder, clicks(times, seconds, rate, channels), rate)
+    return tuple(packets), extradata
 
 
 def encode(encoder: str, samples: NDArray[np.float32], rate: int) -> tuple[list[tuple[bytes, int]], bytes]:

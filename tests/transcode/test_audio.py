@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import pytest
-from tests.transcode.sound import TONE_HERTZ, clicks, decode, encode, find_clicks, pitch
+from tests.transcode.sound import TONE_HERTZ, coded_clicks, decode, find_clicks, pitch
 
 from polycast.api.decoding import Decoding
 from polycast.api.inbox import Arrival
@@ -30,7 +30,7 @@ def target(request: pytest.FixtureRequest) -> AudioTarget:
 
 
 def aac(rate: int, channels: int = 2, times: Sequence[float] = CLICKS) -> tuple[Track, list[Frame]]:
-    packets, extradata = encode("aac", clicks(times, SECONDS, rate, channels), rate)
+    packets, extradata = coded_clicks("aac", tuple(times), SECONDS, rate, channels)
     track = Track(0, MPEG4Audio(extradata, rate, channels))
     return track, [Frame((data,), pts, pts, key=True) for data, pts in packets]
 
@@ -91,7 +91,7 @@ def assert_continuous(frames: Sequence[Frame]) -> None:
 def test_sound_stays_in_its_place(
     encoder: str, rate: int, channels: int, codec: AudioCodec, target: AudioTarget
 ) -> None:
-    packets, extradata = encode(encoder, clicks(CLICKS, SECONDS, rate, channels), rate)
+    packets, extradata = coded_clicks(encoder, CLICKS, SECONDS, rate, channels)
     if isinstance(codec, MPEG4Audio):
         codec = dataclasses.replace(codec, configuration=extradata)
     if isinstance(codec, FLAC):
@@ -129,8 +129,8 @@ def test_times_in_milliseconds_do_no_harm(target: AudioTarget) -> None:
 def test_a_clock_that_drifts_is_followed(rate: int, drift: float, target: AudioTarget) -> None:
     """A camera whose sound has 0.2 % fewer or more samples than it says: after 12 s, that would be 24 ms."""
     seconds = 12.0
-    times = [float(second) + 0.5 for second in range(11)]
-    packets, extradata = encode("aac", clicks(times, seconds, rate), rate)
+    times = tuple(float(second) + 0.5 for second in range(11))
+    packets, extradata = coded_clicks("aac", times, seconds, rate)
     track = Track(0, MPEG4Audio(extradata, rate))
     frames = [Frame((data,), round(pts * drift), round(pts * drift), key=True) for data, pts in packets]
     made = transcode(AudioTranscoder(track, target), frames)

@@ -181,7 +181,7 @@ async def running(
             base_url=f"{scheme}://127.0.0.1:{port}",
             timeout=PATIENCE,
             trust_env=False,
-            verify=tls if tls is not False else True,
+            verify=tls,
             limits=httpx2.Limits(max_connections=None),
         )
         fixture = Fixture(app, lines, Clock(), client)

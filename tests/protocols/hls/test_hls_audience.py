@@ -27,7 +27,7 @@ FIELDS = {"id", "created", "remoteAddr", "path", "query", "user", "userAgent", "
 
 async def ask(it: Fixture, method: str, target: str) -> httpx2.Response:
     port = it.app.control.ports["apiAddress"]
-    async with httpx2.AsyncClient(trust_env=False, timeout=PATIENCE) as client:
+    async with httpx2.AsyncClient(trust_env=False, verify=False, timeout=PATIENCE) as client:
         url = f"http://127.0.0.1:{port}/v3/{target}"
         return await client.request(method, url, headers={"authorization": BASIC})
 

@@ -47,7 +47,7 @@ async def test_an_address_is_pulled_for_hls() -> None:
     hls = {"hlsDisable": False, "hlsAddress": "127.0.0.1:0", "hlsSegmentDuration": "10ms"}
     async with camera() as origin, running(paths={"cam": {**QUICK, "fallback": origin.url()}}, **hls) as app:
         port = app.app.servers["HLS"].ports["hlsAddress"]
-        async with httpx2.AsyncClient(timeout=PATIENCE) as client:
+        async with httpx2.AsyncClient(timeout=PATIENCE, verify=False) as client:
             response = await client.get(f"http://127.0.0.1:{port}/cam/index.m3u8")
         assert response.status_code == 200
         assert "stream.m3u8" in response.text

@@ -99,7 +99,7 @@ async def running(**values: Any) -> AsyncIterator[Fixture]:
     async with application(loaded({**WEBRTC, **values}), level=logging.DEBUG) as (app, lines):
         port = app.servers["WebRTC"].ports["webrtcAddress"]
         address = f"http://127.0.0.1:{port}"
-        async with httpx2.AsyncClient(base_url=address, trust_env=False, timeout=PATIENCE) as http:
+        async with httpx2.AsyncClient(base_url=address, trust_env=False, verify=False, timeout=PATIENCE) as http:
             yield Fixture(app, lines, http)
 
 

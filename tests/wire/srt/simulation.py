@@ -18,6 +18,8 @@ from polycast.wire.srt.pacing import UNLIMITED
 CALLER_ID = 0x1234
 LISTENER_ID = 0x5678
 START = 1000.0
+CALLER_START = 50.0
+"""What the caller's clock says at `START`."""
 TICK = 0.0005
 
 
@@ -86,7 +88,7 @@ class Simulation:
         """Sent by either."""
 
     def _caller_time(self) -> float:
-        return 50.0 + (self.now - START) * (1 + self.network.skew)
+        return CALLER_START + (self.now - START) * (1 + self.network.skew)
 
     def transmit(self, packet: bytes, *, to_listener: bool) -> None:
         """Put a datagram on the network."""
@@ -111,6 +113,17 @@ class Simulation:
         while self.now < end and not until():
             self._step()
             self.now = min(end, self.now + TICK)
+            last = self.now if until() else min(end, self._next_event() - TICK)
+            while self.now < last:
+                self.now = min(end, self.now + TICK)
+
+    def _next_event(self) -> float:
+        """Return when something happens next; until then, a step would change nothing."""
+        if self.caller is None:
+            return self.now
+        seconds = (self.caller.next_timeout() - CALLER_START) / (1 + self.network.skew)
+        times = [START + seconds, *(arrival for arrival, *_ in self._in_flight[:1])]
+        return min(times if self.listener is None else [*times, self.listener.next_timeout()])
 
     def connect(self, seconds: float = 10.0) -> None:
         """Run until both ends are connected."""
