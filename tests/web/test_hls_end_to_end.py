@@ -19,16 +19,17 @@ from tests.support.waiting import PATIENCE
 pytestmark = pytest.mark.interop
 
 FULL = os.environ.get("POLYCAST_SOAK") == "full"
-WATCH_SECONDS = 30 if FULL else 5
+WATCH_SECONDS = 30 if FULL else 4
 # A shared machine may stand still for a moment; how smoothly it plays is judged by the long run.
 LONGEST_STALL_MS = 500 if FULL else 2000
 """Time for which the picture may stand still. On a busy machine the browser's own timers come late."""
-SHORTEST_PLAYED = 0.95 if FULL else 0.9
-"""Part of the time that is played at least. The browser's sound output is its clock, and that is late, too, when others
-have the processor; a player that falls behind for good shows in the delay."""
+SHORTEST_PLAYED = 0.95 if FULL else 0.8
+"""Part of the time that is played at least, apart from the longest stand, which may last as long as said above. The
+browser's sound output is its clock, and that is late, too, when others have the processor; a player that falls behind
+for good shows in the delay."""
 
-SIZE = "640x360"
-RATE = 25
+SIZE = "640x360" if FULL else "320x180"
+RATE = 25 if FULL else 15
 PICTURE = ("-re", "-f", "lavfi", "-i", f"smptebars=size={SIZE}:rate={RATE}")
 SOUND = ("-f", "lavfi", "-i", "sine=frequency=440:sample_rate=48000")
 ENCODERS = (
@@ -103,8 +104,9 @@ def check(found: dict[str, Any], page: Page, what: str, longest_delay: float) ->
         f"delay {delays[0]:.2f} to {delays[-1]:.2f} s, median {delay:.2f} s"
     )
     assert found["stall"] <= LONGEST_STALL_MS
-    assert found["time"] >= SHORTEST_PLAYED * found["seconds"]
-    assert found["frames"] >= 0.95 * SHORTEST_PLAYED * RATE * found["seconds"]
+    seconds = found["seconds"] - found["stall"] / 1000
+    assert found["time"] >= SHORTEST_PLAYED * seconds
+    assert found["frames"] >= 0.95 * SHORTEST_PLAYED * RATE * seconds
     assert delay < longest_delay
     # What the browser says of playlists that were not there (404) or whose stream ended while it waited (503).
     expected = re.compile(r"info:|error: Failed to load resource: .* status of (404|503) ")

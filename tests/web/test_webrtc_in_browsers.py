@@ -35,6 +35,8 @@ LONGEST_FREEZE_MS = 300 if FULL else 1500
 """Time for which the picture may stand still longer than the publisher's; a busy machine stands still by itself."""
 LEAST_SHOWN = 1 / 3
 """Part of the pictures that came to the server meanwhile."""
+RATE = 30 if FULL else 15
+"""Pictures a second that FFmpeg publishes; how smoothly many are shown is judged by the long run."""
 
 FLAGS = (
     "--autoplay-policy=no-user-gesture-required",
@@ -81,9 +83,9 @@ WATCH = f"""(() => new Promise((resolve) => {{
 
 
 @contextlib.contextmanager
-def ffmpeg(port: int, name: str, *codecs: str, sound_codec: str = "libopus") -> Any:
+def ffmpeg(port: int, name: str, *codecs: str, sound_codec: str = "libopus", rate: int = RATE) -> Any:
     """Publish colour bars over RTSP."""
-    picture = ("-re", "-f", "lavfi", "-i", "smptebars=size=320x180:rate=30")
+    picture = ("-re", "-f", "lavfi", "-i", f"smptebars=size=320x180:rate={rate}")
     sound = ("-re", "-f", "lavfi", "-i", "sine=frequency=440:sample_rate=48000")
     command = (
         "ffmpeg", "-hide_banner", "-loglevel", "error", *picture, *sound, *codecs, "-c:a", sound_codec, "-ac", "2",
@@ -96,10 +98,10 @@ def ffmpeg(port: int, name: str, *codecs: str, sound_codec: str = "libopus") -> 
             process.terminate()
 
 
-_X264 = ("-c:v", "libx264", "-pix_fmt", "yuv420p", "-g", "30")
+_X264 = ("-c:v", "libx264", "-pix_fmt", "yuv420p", "-g", str(RATE))
 H264 = (*_X264, "-preset", "ultrafast", "-tune", "zerolatency", "-b:v", "1M")
 HIGH = (*_X264, "-preset", "veryfast", "-bf", "0", "-profile:v", "high")
-VP8 = ("-c:v", "libvpx", "-deadline", "realtime", "-cpu-used", "8", "-g", "30", "-b:v", "1M")
+VP8 = ("-c:v", "libvpx", "-deadline", "realtime", "-cpu-used", "8", "-g", str(RATE), "-b:v", "1M")
 
 
 async def published(fixture: Fixture, name: str) -> None:
@@ -259,7 +261,7 @@ async def test_chromium_is_told_of_b_frames() -> None:
             "The picture is converted to H264 without B-frames, which browsers cannot show in WebRTC.",
         ),
         (
-            ("-c:v", "libx265", "-preset", "ultrafast", "-g", "60", "-x265-params", "log-level=error", "-bf", "2"),
+            ("-c:v", "libx265", "-preset", "ultrafast", "-g", str(2 * RATE), "-x265-params", "log-level=error", "-bf", "2"),
             "The picture is converted from H265 to H264, because the viewer does not support H265.",
         ),
     ],
@@ -298,7 +300,7 @@ async def test_lost_data_is_sent_again() -> None:
             shown = [Candidate("127.0.0.1", network.port, priority=host_priority(0))]
             fixture.server.candidates = lambda: shown  # type: ignore[method-assign]
             port = fixture.app.servers["RTSP"].ports["rtspAddress"]
-            with ffmpeg(port, "cam", *H264):
+            with ffmpeg(port, "cam", *H264, rate=30):
                 await published(fixture, "cam")
                 async with chromium() as browser:
                     page = await browser.open(address(fixture, "cam"))
