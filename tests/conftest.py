@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import signal
 import sys
@@ -17,7 +18,7 @@ ROOT = Path(__file__).resolve().parent.parent
 if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
-from tests.support import programs, schedule  # noqa: E402
+from tests.support import made, programs, schedule  # noqa: E402
 
 # A shell script that runs something in the background (``make test &``) lets it and its children ignore SIGINT.
 # Many tests end a program with SIGINT.
@@ -31,6 +32,9 @@ hypothesis.settings.load_profile("polycast")
 
 def pytest_configure(config: pytest.Config) -> None:
     gc.disable()  # until all tests are known: hardly anything of what is made until then is garbage
+    stack = contextlib.ExitStack()
+    stack.enter_context(made.common_folder())
+    config.add_cleanup(stack.close)
     if config.option.markexpr == "not programs":
         guard = programs.Guard()
         guard.install()

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from tests.support import made
 
 TESTS = Path(__file__).resolve().parent
 ROOT = TESTS.parent
@@ -133,7 +134,7 @@ def main() -> int:
     parser.add_argument("--workers", type=int, default=6, help="tests that wait for other programs at the same time")
     options = parser.parse_args()
     compile_all()
-    with contextlib.suppress(KeyboardInterrupt):
+    with contextlib.suppress(KeyboardInterrupt), made.common_folder():
         names = list(run(options.workers))
         if names:
             print(f"tests failed: {', '.join(names)}", file=sys.stderr)

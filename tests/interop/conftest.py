@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from tests.interop import tools
+from tests.support import made
 
 SECONDS_OF_MEDIA = 4
 
@@ -60,36 +60,15 @@ def server(servers: Callable[[str], tools.Server], request: pytest.FixtureReques
 
 
 @pytest.fixture(scope="session")
-def media(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Short files by codec, and ``h264+aac``; made once per run, also when several workers run the tests."""
-    import fcntl  # not on Windows, where none of these tests runs
-
+def media() -> dict[str, Path]:
+    """Short files by codec, and ``h264+aac``."""
     tools.require("ffmpeg")
-    folder = tmp_path_factory.getbasetemp()
-    if "PYTEST_XDIST_WORKER" in os.environ:
-        folder = folder.parent  # what the workers have in common
-    folder /= "media"
-    folder.mkdir(exist_ok=True)
-    files = {name: folder / f"{name}.nut" for name in (*VIDEO_ENCODERS, *AUDIO_ENCODERS, "h264+aac")}
-    with (folder / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not (folder / "complete").exists():
-            make_media(files, folder)
-            (folder / "complete").touch()
-    return files
-
-
-def make_media(files: dict[str, Path], folder: Path) -> None:
-    """Write the files with FFmpeg."""
     seconds = ("-t", str(SECONDS_OF_MEDIA))
-
-    def make(name: str, *arguments: str | Path) -> None:
-        program = tools.run(f"make-{name}", tools.ffmpeg(*arguments, files[name]), folder)
-        assert program.process.returncode == 0, program.describe()
-
-    for name, encoder in VIDEO_ENCODERS.items():
-        make(name, *PICTURE, *seconds, "-c:v", *encoder)
-    for name, (rate, *audio_encoder) in AUDIO_ENCODERS.items():
+    files = {
+        name: made.by_ffmpeg(".nut", *PICTURE, *seconds, "-c:v", *encoder) for name, encoder in VIDEO_ENCODERS.items()
+    }
+    for name, (rate, *encoder) in AUDIO_ENCODERS.items():
         source = SOUND.format(rate=rate) + (",asetnsamples=160" if name == "g711" else "")
-        make(name, "-f", "lavfi", "-i", source, *seconds, "-c:a", *audio_encoder)
-    make("h264+aac", "-i", files["h264"], "-i", files["aac"], "-c", "copy")
+        files[name] = made.by_ffmpeg(".nut", "-f", "lavfi", "-i", source, *seconds, "-c:a", *encoder)
+    files["h264+aac"] = made.by_ffmpeg(".nut", "-i", files["h264"], "-i", files["aac"], "-c", "copy")
+    return files

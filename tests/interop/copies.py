@@ -11,6 +11,7 @@ from pathlib import Path
 
 from tests.interop import tools
 from tests.interop.tools import HashedPacket
+from tests.support import made
 
 VIDEO, AUDIO = 0, 1
 """Indexes of the tracks in what `hash_arguments` makes FFmpeg write."""
@@ -22,10 +23,15 @@ Shift = tuple[float, float]
 """Seconds by which a packet comes later than in the file: presented, decoded."""
 
 
-def hash_arguments(video_filter: str, output: Path) -> list[str | Path]:
-    """Return FFmpeg's arguments that copy both tracks, video first, as hashes of their packets."""
+def hashing(video_filter: str) -> list[str | Path]:
+    """Return FFmpeg's arguments that copy both tracks, video first, as hashes of their packets; the output follows."""
     return ["-map", "0:v", "-map", "0:a", "-c", "copy", "-copyts", "-bsf:v", video_filter, "-flush_packets", "1",
-            "-f", "framemd5", output]  # fmt: skip
+            "-f", "framemd5"]  # fmt: skip
+
+
+def hash_arguments(video_filter: str, output: Path) -> list[str | Path]:
+    """Return `hashing` with its output."""
+    return [*hashing(video_filter), output]
 
 
 def hashes_of_file(path: Path, video_filter: str) -> list[HashedPacket]:
@@ -35,6 +41,11 @@ def hashes_of_file(path: Path, video_filter: str) -> list[HashedPacket]:
     made = tools.run("hash", command, path.parent)
     assert made.process.returncode == 0, made.describe()
     return tools.read_framemd5(output.read_text())
+
+
+def hashes_of_media(path: Path, video_filter: str) -> list[HashedPacket]:
+    """Return the packets of a media file that `tests.support.made` has made; they are hashed once per test run."""
+    return tools.read_framemd5(made.by_ffmpeg(".md5", "-i", path, *hashing(video_filter)).read_text())
 
 
 def compare_track(published: Sequence[HashedPacket], received: Sequence[HashedPacket], track: int) -> list[Shift]:

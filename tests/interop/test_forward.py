@@ -13,8 +13,9 @@ from pathlib import Path
 
 import pytest
 from tests.interop import origins, tools
-from tests.interop.copies import AUDIO, NO_H264_SETS, VIDEO, compare_track, hash_arguments, hashes_of_file
+from tests.interop.copies import AUDIO, NO_H264_SETS, VIDEO, compare_track, hash_arguments, hashes_of_media
 from tests.interop.tools import HashedPacket
+from tests.support import made
 
 pytestmark = pytest.mark.interop
 
@@ -22,17 +23,16 @@ LEAST = {VIDEO: 60, AUDIO: 100}
 READ_PACKETS = ("-frames:v", "90", "-frames:a", "140")
 
 
+PICTURE = ("-f", "lavfi", "-i", "testsrc2=size=320x180:rate=30")
+SOUND = ("-f", "lavfi", "-i", "aevalsrc=0.3*sin(2*PI*t*(300+100*t)):sample_rate=48000")
+ENCODERS = ("-c:v", "libx264", "-preset", "ultrafast", "-pix_fmt", "yuv420p", "-g", "15", "-bf", "0", "-c:a", "aac")
+
+
 @pytest.fixture(scope="module")
-def media(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def media() -> Path:
     """A file with H264 and AAC."""
     tools.require("ffmpeg")
-    path = tmp_path_factory.mktemp("media") / "in.mp4"
-    picture = ("-f", "lavfi", "-i", "testsrc2=size=320x180:rate=30")
-    sound = ("-f", "lavfi", "-i", "aevalsrc=0.3*sin(2*PI*t*(300+100*t)):sample_rate=48000")
-    encoders = ("-c:v", "libx264", "-preset", "ultrafast", "-pix_fmt", "yuv420p", "-g", "15", "-bf", "0", "-c:a", "aac")
-    made = tools.run("make", tools.ffmpeg(*picture, *sound, "-t", "40", *encoders, path), path.parent)
-    assert made.process.returncode == 0, made.describe()
-    return path
+    return made.by_ffmpeg(".mp4", *PICTURE, *SOUND, "-t", "40", *ENCODERS)
 
 
 def fingerprint(folder: Path) -> str:
@@ -54,7 +54,7 @@ def check(published: list[HashedPacket], output: Path, name: str) -> None:
 
 
 def test_to_several_servers_at_once(media: Path, tmp_path: Path) -> None:
-    published = hashes_of_file(media, NO_H264_SETS)
+    published = hashes_of_media(media, NO_H264_SETS)
     ours, theirs = tmp_path / "ours", tmp_path / "theirs"
     ours.mkdir()
     theirs.mkdir()
@@ -97,7 +97,7 @@ def test_to_several_servers_at_once(media: Path, tmp_path: Path) -> None:
 
 
 def test_to_nginx(media: Path, tmp_path: Path) -> None:
-    published = hashes_of_file(media, NO_H264_SETS)
+    published = hashes_of_media(media, NO_H264_SETS)
     with contextlib.ExitStack() as stack:
         ports, _ = stack.enter_context(origins.nginx_alone(tmp_path, tools.Network()))
         url = f"rtmp://127.0.0.1:{ports['rtmp']}/live"
@@ -115,7 +115,7 @@ def test_to_nginx(media: Path, tmp_path: Path) -> None:
 
 
 def test_to_ffmpeg(media: Path, tmp_path: Path) -> None:
-    published = hashes_of_file(media, NO_H264_SETS)
+    published = hashes_of_media(media, NO_H264_SETS)
     port, output = tools.free_port(), tmp_path / "ffmpeg.md5"
     listen = tools.ffmpeg(
         *("-listen", "1", "-i", f"rtmp://127.0.0.1:{port}/live/key", *READ_PACKETS),

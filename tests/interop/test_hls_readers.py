@@ -16,6 +16,7 @@ import pytest
 from tests.interop import tools
 from tests.interop.copies import AUDIO, VIDEO, compare_track
 from tests.interop.hls_server import VARIANTS, HlsServer, run_hls_server
+from tests.support import made
 
 pytestmark = pytest.mark.interop
 
@@ -38,12 +39,9 @@ READERS = ("copy", "ffmpeg", "gstreamer", "vlc")
 
 
 @pytest.fixture(scope="module")
-def media(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def media() -> Path:
     tools.require("ffmpeg")
-    path = tmp_path_factory.mktemp("media") / "media.mp4"
-    made = tools.run("make", tools.ffmpeg(*MEDIA, path), path.parent)
-    assert made.process.returncode == 0, made.describe()
-    return path
+    return made.by_ffmpeg(".mp4", *MEDIA)
 
 
 @pytest.fixture(scope="module", params=VARIANTS)
@@ -52,17 +50,16 @@ def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
         yield running
 
 
-def hash_arguments(output: Path) -> list[str | Path]:
-    """Return FFmpeg's arguments that copy picture and sound as hashes of their packets."""
-    return ["-map", "0:v", "-map", "0:a", "-c", "copy", "-copyts", "-bsf:v", NO_SETS, "-bsf:a", "aac_adtstoasc",
-            "-flush_packets", "1", "-f", "framemd5", output]  # fmt: skip
+HASHES = ("-map", "0:v", "-map", "0:a", "-c", "copy", "-copyts", "-bsf:v", NO_SETS, "-bsf:a", "aac_adtstoasc",
+          "-flush_packets", "1", "-f", "framemd5")  # fmt: skip
+"""FFmpeg's arguments that copy picture and sound as hashes of their packets."""
 
 
 def read_command(name: str, server: HlsServer, path: str, output: Path) -> list[str | Path]:
     url = server.url(path)
     if name == "copy":
         # No "-t", which would count from the start of the stream, as timestamps are copied.
-        return tools.ffmpeg("-i", url, "-frames:v", "160", "-frames:a", "260", *hash_arguments(output))
+        return tools.ffmpeg("-i", url, "-frames:v", "160", "-frames:a", "260", *HASHES, output)
     if name == "ffmpeg":
         return tools.ffmpeg("-i", url, "-map", "0:v", "-frames:v", str(FRAMES), "-f", "framemd5", output)
     if name == "vlc":
@@ -135,13 +132,10 @@ def test_read(results: dict[str, tuple[tools.Program, Path]], server: HlsServer,
         assert complaint not in program.errors, program.describe()
 
 
-def test_copy(results: dict[str, tuple[tools.Program, Path]], server: HlsServer, media: Path, tmp_path: Path) -> None:
+def test_copy(results: dict[str, tuple[tools.Program, Path]], server: HlsServer, media: Path) -> None:
     program, output = results["copy"]
     assert program.process.poll() == 0, f"{program.describe()}\n{server.log[-3000:]}"
-    published_file = tmp_path / "published.md5"
-    made = tools.run("hash", tools.ffmpeg("-i", media, *hash_arguments(published_file)), tmp_path)
-    assert made.process.returncode == 0, made.describe()
-    published = tools.read_framemd5(published_file.read_text())
+    published = tools.read_framemd5(made.by_ffmpeg(".md5", "-i", media, *HASHES).read_text())
     received = tools.read_framemd5(output.read_text())
     picture = [presented for presented, _ in compare_track(published, received, VIDEO)]
     sound = [presented for presented, _ in compare_track(published, received, AUDIO)]
