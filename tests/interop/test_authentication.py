@@ -139,7 +139,16 @@ def takes(protocol: str, place: Place, *, token_in_query: bool = False) -> bool:
     return bool(place.header) or (protocol == "webrtc" and bool(place.query))
 
 
-async def is_let_in(server: Server, protocol: str, place: Place, media: dict[str, Path]) -> bool:
+def can_send(protocol: str, place: Place) -> bool:
+    """Return whether a client can send such credentials, even if the protocol does not take them."""
+    if place.user_information:
+        return protocol == "rtsp"
+    return bool(place.query) or protocol not in ("rtsp", "rtmp")
+
+
+async def is_let_in(
+    server: Server, protocol: str, place: Place, media: dict[str, Path], ffmpeg: FFmpeg = tools.ffmpeg
+) -> bool:
     """Return whether a client with these credentials may read (``rtsp``, ``rtmp``, ``hls``, ``webrtc``), publish
     (``rtsp publish``, ``rtmp publish``), or use a service."""
     name, _, verb = protocol.partition(" ")
@@ -154,8 +163,8 @@ async def is_let_in(server: Server, protocol: str, place: Place, media: dict[str
         transport = ["-rtsp_transport", "tcp"] if name == "rtsp" else []
         if verb:
             output = ["-f", "rtsp", *transport] if name == "rtsp" else ["-f", "flv"]
-            return await runs(tools.ffmpeg("-t", "0.5", "-i", media["h264"], "-c", "copy", *output, url))
-        return await runs(tools.ffmpeg(*transport, "-i", url, "-c", "copy", "-frames:v", "2", "-f", "null", "-"))
+            return await runs(ffmpeg("-t", "0.5", "-i", media["h264"], "-c", "copy", *output, url))
+        return await runs(ffmpeg(*transport, "-i", url, "-c", "copy", "-frames:v", "2", "-f", "null", "-"))
     headers = {"Authorization": place.header} if place.header else {}
     if name in SERVICES:
         response = await server.http(name).get(SERVICES[name] + query, headers=headers)
@@ -196,6 +205,7 @@ async def runs(command: list[str]) -> bool:
 
 READING = ["rtsp", "rtmp", "hls", "webrtc", *SERVICES]
 PUBLISHING = ["rtsp publish", "rtmp publish"]
+FFmpeg = Callable[..., list[str | Path]]
 
 
 @contextlib.asynccontextmanager
@@ -207,8 +217,8 @@ async def published(media: dict[str, Path], token: str = "", **values: Any) -> A
         if token:
             url = f"rtsp://127.0.0.1:{server.rtsp_port}/cam?jwt={token}"
         publisher = await asyncio.create_subprocess_exec(
-            *tools.ffmpeg("-re", "-stream_loop", "-1", "-i", media["h264"], "-c", "copy", "-f", "rtsp",
-                          "-rtsp_transport", "tcp", url)
+            *tools.quick_ffmpeg("-re", "-stream_loop", "-1", "-i", media["h264"], "-c", "copy", "-f", "rtsp",
+                                "-rtsp_transport", "tcp", url)
         )  # fmt: skip
         try:
             await server.log.wait("is publishing to path 'cam'")
@@ -219,19 +229,31 @@ async def published(media: dict[str, Path], token: str = "", **values: Any) -> A
 
 
 async def check(
-    server: Server, media: dict[str, Path], right: list[Place], wrong: list[Place], **options: bool
+    server: Server,
+    media: dict[str, Path],
+    right: list[Place],
+    wrong: list[Place],
+    *,
+    ffmpeg: FFmpeg = tools.ffmpeg,
+    **options: bool,
 ) -> None:
     """Try every place over every protocol."""
-    wrongly = []
-    for protocol in [*READING, *PUBLISHING]:
+
+    async def mistakes(protocol: str) -> list[str]:
         name = protocol.partition(" ")[0]
-        for place, is_right in [*((it, True) for it in right), *((it, False) for it in [NOTHING, *wrong])]:
-            if place != NOTHING and not takes(name, place, **options) and not is_right:
-                continue
-            expected = is_right and takes(name, place, **options)
-            if await is_let_in(server, protocol, place, media) is not expected:
-                wrongly.append((protocol, place, "should" if expected else "should not"))
-    assert not wrongly
+        expected = {}
+        for place in [NOTHING, *right, *(place for place in wrong if takes(name, place, **options))]:
+            # What cannot be sent at all over a protocol is no credentials.
+            sent = place if can_send(name, place) else NOTHING
+            expected[sent] = place in right and takes(name, place, **options)
+        return [
+            f"{protocol}, {place}: should {'' if is_right else 'not '}be let in"
+            for place, is_right in expected.items()
+            if await is_let_in(server, protocol, place, media, ffmpeg) is not is_right
+        ]
+
+    found = await asyncio.gather(*map(mistakes, [*READING, *PUBLISHING]))
+    assert not [each for of_protocol in found for each in of_protocol]
 
 
 async def test_internal_users(media: dict[str, Path]) -> None:
@@ -256,7 +278,8 @@ async def test_hashes(hashed: Callable[[str], str], media: dict[str, Path]) -> N
 
 async def test_external_server(media: dict[str, Path]) -> None:
     async with decider() as external, published(media, authMethod="http", authHTTPAddress=external.url) as server:
-        await check(server, media, [*RIGHT, *RIGHT_TOKEN], [*WRONG, *WRONG_TOKENS])
+        places = [*RIGHT, *RIGHT_TOKEN], [*WRONG, *WRONG_TOKENS]
+        await check(server, media, *places, ffmpeg=tools.quick_ffmpeg)
     fields = ["ip", "user", "password", "token", "action", "path", "protocol", "id", "query", "userAgent"]
     assert all(list(question) == fields for question in external.asked)
     assert {question["ip"] for question in external.asked} == {"127.0.0.1"}
@@ -281,7 +304,8 @@ async def test_tokens(in_query: bool, media: dict[str, Path]) -> None:
     publisher = ISSUER.token([{"action": "publish", "path": "cam"}])
     settings = {"authMethod": "jwt", "authJWTInHTTPQuery": in_query}
     async with decider() as keys, published(media, token=publisher, authJWTJWKS=keys.url, **settings) as server:
-        await check(server, media, RIGHT_TOKEN, [*WRONG, *WRONG_TOKENS], token_in_query=in_query)
+        ffmpeg = tools.quick_ffmpeg if in_query else tools.ffmpeg
+        await check(server, media, RIGHT_TOKEN, [*WRONG, *WRONG_TOKENS], ffmpeg=ffmpeg, token_in_query=in_query)
         if not in_query:
             await server.app.reload(server.app.configuration)
             client = server.http("api")

@@ -47,7 +47,8 @@ ENCODERS = {
                  "-x264-params", "scenecut=0", "-c:a", "aac", "-b:a", "64k"),
     # Closed groups of pictures: those that lie before an open one's key frame cannot be decoded by who begins there.
     "h265-opus": ("-c:v", "libx265", "-preset", "ultrafast", "-tag:v", "hvc1",
-                  "-x265-params", "keyint=15:open-gop=0:bframes=2:crf=18:log-level=error", "-c:a", "libopus", "-b:a", "64k"),
+                  "-x265-params", "keyint=15:open-gop=0:bframes=2:crf=18:log-level=error",
+                  "-c:a", "libopus", "-b:a", "64k"),
 }  # fmt: skip
 FILTERS = {"h264-aac": copies.NO_H264_SETS, "h265-opus": copies.NO_H265_SETS}
 
