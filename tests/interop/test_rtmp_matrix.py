@@ -92,12 +92,12 @@ def publish_command(name: str, transport: str, url: str, media: Path) -> list[st
         "x264enc", "speed-preset=ultrafast", "tune=zerolatency", "key-int-max=15", "!",
         "video/x-h264,profile=baseline", "!", "queue", "!", "mux.",
         "audiotestsrc", "is-live=true", "volume=0.1", "!", "audio/x-raw,rate=48000,channels=2", "!",
-        "avenc_aac", "bitrate=64000", "!", "queue", "!", "mux.",
+        "voaacenc", "bitrate=64000", "!", "queue", "!", "mux.",
     )  # fmt: skip
 
 
 def read_command(name: str, transport: str, url: str, output: Path) -> list[str | Path]:
-    """Return a command that decodes `FRAMES` pictures."""
+    """Return a command that reads `FRAMES` pictures, for `decoded_frames`."""
     if transport in ("udp", "tcp"):
         return rtsp_read_command(name, transport, url, output)
     if name.endswith("ffmpeg"):
@@ -109,9 +109,7 @@ def read_command(name: str, transport: str, url: str, output: Path) -> list[str 
     options = ["tls-validation-flags=0"] if transport == "rtmps" else []
     location = f"{url} live=1" if name == "rtmpsrc" else url
     return tools.gstreamer(
-        name, f"location={location}", *options, "!", "flvdemux", "!", "h264parse", "!", "avdec_h264", "!",
-        "videoconvert", "!", "video/x-raw,format=I420", "!", "identity", f"eos-after={FRAMES + 1}",
-        "!", "filesink", f"location={output}",
+        name, f"location={location}", *options, "!", "flvdemux", "!", *tools.h264_to_file(output, FRAMES),
     )  # fmt: skip
 
 
@@ -121,11 +119,7 @@ def decoded_frames(name: str, output: Path, folder: Path) -> int:
         return 0
     if name.endswith("ffmpeg"):
         return len(tools.read_framemd5(output.read_text()))
-    if name in GSTREAMER_ELEMENTS:
-        return output.stat().st_size // (320 * 240 * 3 // 2)
-    hashes = folder / "vlc.md5"
-    tools.run("count", tools.ffmpeg("-i", output, "-map", "0:v", "-f", "framemd5", hashes), folder)
-    return len(tools.read_framemd5(hashes.read_text())) if hashes.exists() else 0
+    return tools.count_pictures(output, folder)
 
 
 @pytest.fixture(scope="module")

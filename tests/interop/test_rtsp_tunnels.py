@@ -32,7 +32,7 @@ class Row:
     """What the server's log calls the transport."""
 
     def command(self, server: tools.Server, path: str, output: Path) -> list[str | Path]:
-        """Return a command that decodes `FRAMES` pictures and ends with status 0."""
+        """Return a command that reads `FRAMES` pictures, for `decoded_frames`, and ends with status 0."""
         url = server.url(path, tls=self.scheme.startswith("rtsps"))
         url = self.scheme + url[url.index(":") :]
         if self.program == "ffmpeg":
@@ -40,9 +40,7 @@ class Row:
                                 "-frames:v", str(FRAMES), "-f", "framemd5", output)  # fmt: skip
         return tools.gstreamer(
             "rtspsrc", f"location={url}", *self.options, "teardown-timeout=20000000000", "latency=50",
-            "tls-validation-flags=0", "!", "rtph264depay", "!", "h264parse", "!", "avdec_h264", "!", "videoconvert",
-            "!", "video/x-raw,format=I420", "!", "identity", f"eos-after={FRAMES + 1}",
-            "!", "filesink", f"location={output}",
+            "tls-validation-flags=0", "!", "rtph264depay", "!", *tools.h264_to_file(output, FRAMES),
         )  # fmt: skip
 
 

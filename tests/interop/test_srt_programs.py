@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import Iterator
+import itertools
+import json
+import urllib.request
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.interop import copies, go_programs, tools
@@ -34,6 +38,7 @@ class Running:
 
     server: tools.Server
     port: int
+    api_port: int
     media: Path
     published: list[HashedPacket]
 
@@ -43,6 +48,22 @@ class Running:
 
     def url(self, stream_id: str, key: str = "") -> str:
         return f"srt://127.0.0.1:{self.port}?mode=caller&streamid={stream_id}{parameters(key)}"
+
+    @contextlib.contextmanager
+    def path(self, name: str, settings: Mapping[str, Any]) -> Iterator[Callable[[str], Callable[[], bool]]]:
+        """Add a path until the block ends. Return a function whose functions tell whether the log has a text since."""
+        before = len(self.server.log)
+        self._ask("POST", f"add/{name}", settings)
+        try:
+            yield lambda text: lambda: text in self.server.log[before:]
+        finally:
+            self._ask("DELETE", f"delete/{name}")
+
+    def _ask(self, method: str, path: str, content: Mapping[str, Any] | None = None) -> None:
+        url = f"http://127.0.0.1:{self.api_port}/v3/config/paths/{path}"
+        data = json.dumps(content).encode() if content else None
+        headers = {"Content-Type": "application/json"}
+        urllib.request.urlopen(urllib.request.Request(url, data, headers, method=method), timeout=60).close()
 
 
 def parameters(key: str) -> str:
@@ -68,31 +89,31 @@ def packets_of(media: Path) -> list[HashedPacket]:
     return copies.hashes_of_file(media, NO_H264_SETS)
 
 
-@contextlib.contextmanager
-def serving(folder: Path, media: Path, paths: str, dialect: str = tools.DIALECTS[0]) -> Iterator[Running]:
-    port = free_port()
-    settings = f"srt: yes\nsrtAddress: 127.0.0.1:{port}\npaths:\n{paths}"
-    with tools.run_server(folder, settings, dialect=dialect) as server:
-        server.program.wait_until(lambda: "[SRT] listener opened" in server.log, "an SRT listener")
-        yield Running(server, port, media, packets_of(media))
-
-
 @pytest.fixture(scope="module")
 def running(tmp_path_factory: pytest.TempPathFactory, media: Path) -> Iterator[Running]:
     secret = f"{{srtPublishPassphrase: {SECRET}, srtReadPassphrase: {SECRET}}}"
     paths = "".join(f"  ~^secret{key}: {secret}\n" for key in SIZES if key) + "  all:\n"
-    with serving(tmp_path_factory.mktemp("srt"), media, paths, "mediamtx") as made:
-        yield made
+    port, api_port = free_port(), free_port()
+    addresses = f"srt: yes\nsrtAddress: 127.0.0.1:{port}\napi: yes\napiAddress: 127.0.0.1:{api_port}\n"
+    folder = tmp_path_factory.mktemp("srt")
+    with tools.run_server(folder, f"{addresses}paths:\n{paths}", dialect="mediamtx") as server:
+        server.program.wait_until(lambda: "[SRT] listener opened" in server.log, "an SRT listener")
+        yield Running(server, port, api_port, media, packets_of(media))
 
 
 def path_of(publisher: str, key: str) -> str:
     return f"{f'secret{key}' if key else 'clear'}-{publisher}"
 
 
+def ffmpeg(name: str, *arguments: str | Path) -> list[str | Path]:
+    """Return a command line of Debian's FFmpeg, or of ``quick-ffmpeg``, where another program is what matters."""
+    return tools.ffmpeg(*arguments) if name == "ffmpeg" else tools.quick_ffmpeg(*arguments)
+
+
 def publish_command(name: str, url: str, media: Path) -> list[str | Path]:
     """Return a command that sends the file at its own pace; srt-live-transmit gets it from `feed_command`."""
-    if name == "ffmpeg":
-        return tools.ffmpeg("-re", "-i", media, "-c", "copy", "-f", "mpegts", f"{url}&pkt_size=1316")
+    if name.endswith("ffmpeg"):
+        return ffmpeg(name, "-re", "-i", media, "-c", "copy", "-f", "mpegts", f"{url}&pkt_size=1316")
     if name == "gstreamer":
         reading = ("filesrc", f"location={media}", "!", "tsparse", "set-timestamps=true", "alignment=7", "!")
         return tools.gstreamer(*reading, "srtsink", f"uri={url}", "sync=true")
@@ -119,23 +140,9 @@ def feed_command(media: Path) -> list[str | Path]:
 
 def read_command(name: str, url: str, output: Path) -> list[str | Path]:
     """Return a command that writes what it reads to a file, and does not end by itself."""
-    if name == "ffmpeg":
-        return tools.ffmpeg(
-            "-analyzeduration",
-            "1000000",
-            "-i",
-            url,
-            "-map",
-            "0",
-            "-c",
-            "copy",
-            "-copyts",
-            "-flush_packets",
-            "1",
-            "-f",
-            "mpegts",
-            output,
-        )
+    if name.endswith("ffmpeg"):
+        copy = ("-map", "0", "-c", "copy", "-copyts", "-flush_packets", "1", "-f", "mpegts")
+        return ffmpeg(name, "-analyzeduration", "1000000", "-i", url, *copy, output)
     if name == "gstreamer":
         return tools.gstreamer("srtsrc", f"uri={url}", "!", "filesink", f"location={output}", "buffer-mode=2")
     if name == "gosrt":
@@ -166,7 +173,10 @@ def check(output: Path, published: list[HashedPacket]) -> None:
 
 
 def size_of(path: Path) -> int:
-    return path.stat().st_size if path.exists() else 0
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return 0
 
 
 ENOUGH = 260_000
@@ -242,6 +252,8 @@ def test_a_refused_program_says_why(running: Running, stream_id: str, expected: 
         program.wait_until(lambda: expected in program.errors + program.output, "the reason")
 
 
+names = (f"added{number}" for number in itertools.count(1))
+"""Of paths that are added for one test."""
 OTHER_MODE = {"caller": "listener", "listener": "caller"}
 HOSTS = "127.0.0.1", "127.0.0.2"
 """Of this side and of the other one, if they meet."""
@@ -273,27 +285,25 @@ def addresses(mode: str, program: str, key: str) -> tuple[str, str]:
         ("gstreamer", "rendezvous", ""),
     ],
 )
-def test_a_source(tmp_path: Path, media: Path, origin: str, mode: str, key: str) -> None:
+def test_a_source(running: Running, tmp_path: Path, origin: str, mode: str, key: str) -> None:
     """The other side listens or calls, or both call."""
     require("ffmpeg", origin)
+    path = next(names)
     source, url = addresses(mode, origin, key)
-    paths = f"  cam: {{source: '{source}', sourceRetryPause: 100ms, sourceRetryPauseMax: 200ms}}\n"
-    with serving(tmp_path, media, paths) as running, contextlib.ExitStack() as stack:
+    settings = {"source": source, "sourceRetryPause": "100ms", "sourceRetryPauseMax": "200ms"}
+    with running.path(path, settings) as has_logged, contextlib.ExitStack() as stack:
         if mode == "listener":
-            running.server.program.wait_until(
-                lambda: "waits for a connection on port" in running.server.log, "a listening source"
-            )
-        program = stack.enter_context(tools.start("origin", publish_command(origin, url, media), tmp_path))
+            running.server.program.wait_until(has_logged("waits for a connection on port"), "a listening source")
+        program = stack.enter_context(tools.start("origin", publish_command(origin, url, running.media), tmp_path))
         if origin in FED:
-            stack.enter_context(tools.start("feed", feed_command(media), tmp_path))
-        program.wait_until(lambda: "ready: 2 tracks (H264, AAC)" in running.server.log, "a ready source")
+            stack.enter_context(tools.start("feed", feed_command(running.media), tmp_path))
+        program.wait_until(has_logged("ready: 2 tracks (H264, AAC)"), "a ready source")
         output = tmp_path / "out.ts"
         reader = stack.enter_context(
-            tools.start("reader", read_command("ffmpeg", running.url("read:cam"), output), tmp_path)
+            tools.start("reader", read_command("quick-ffmpeg", running.url(f"read:{path}"), output), tmp_path)
         )
         reader.wait_until(lambda: size_of(output) > ENOUGH, "enough received bytes")
-        published = running.published
-    check(output, published)
+    check(output, running.published)
 
 
 @pytest.mark.parametrize(
@@ -309,18 +319,17 @@ def test_a_source(tmp_path: Path, media: Path, origin: str, mode: str, key: str)
         ("gstreamer", "rendezvous", "128"),
     ],
 )
-def test_a_destination(tmp_path: Path, media: Path, target: str, mode: str, key: str) -> None:
+def test_a_destination(running: Running, tmp_path: Path, target: str, mode: str, key: str) -> None:
     """The stream is forwarded to a program that listens or calls, or both call."""
     require("ffmpeg", target)
+    path = next(names)
     destination, url = addresses(mode, target, key)
-    with serving(tmp_path, media, f"  cam: {{forward: [{{dest: '{destination}'}}]}}\n") as running:
+    with running.path(path, {"forward": [{"dest": destination}]}) as has_logged:
         output = tmp_path / "out.ts"
-        command = publish_command("ffmpeg", running.url("publish:cam"), media)
+        command = publish_command("quick-ffmpeg", running.url(f"publish:{path}"), running.media)
         with tools.start("publisher", command, tmp_path) as publisher:
             if mode == "listener":  # gosrt calls once
-                publisher.wait_until(
-                    lambda: "waits for a connection on port" in running.server.log, "a listening destination"
-                )
+                publisher.wait_until(has_logged("waits for a connection on port"), "a listening destination")
             with tools.start("target", read_command(target, url, output), tmp_path) as program:
                 program.wait_until(lambda: size_of(output) > ENOUGH, "enough received bytes")
-        check(output, running.published)
+    check(output, running.published)

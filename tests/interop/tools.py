@@ -429,6 +429,29 @@ def gstreamer(*pipeline: str | Path) -> list[str | Path]:
     return ["gst-launch-1.0", "-e", "-q", *pipeline]
 
 
+LONGEST_GROUP = 15
+"""Pictures from one key frame to the next in what is published for `h264_to_file`."""
+
+
+def h264_to_file(output: Path, pictures: int) -> list[str | Path]:
+    """Return GStreamer's elements that write at least so many pictures of H264 from a key frame on, and end;
+    `count_pictures` decodes them.
+
+    GStreamer's decoder would load all libraries of Debian's FFmpeg, for 80 ms of a processor.
+    """
+    return ["h264parse", "!", "video/x-h264,stream-format=byte-stream,alignment=au", "!", "identity",
+            f"eos-after={pictures + LONGEST_GROUP + 1}", "!", "filesink", f"location={output}"]  # fmt: skip
+
+
+def count_pictures(file: Path, folder: Path) -> int:
+    """Return how many pictures FFmpeg decodes from a file, which need not be there."""
+    if not file.exists():
+        return 0
+    hashes = folder / f"{file.name}-pictures.md5"
+    run("count", quick_ffmpeg("-i", file, "-map", "0:v", "-f", "framemd5", hashes), folder)
+    return len(read_framemd5(hashes.read_text())) if hashes.exists() else 0
+
+
 def rtspsrc(url: str, protocols: str) -> list[str]:
     """Return GStreamer's element that reads from ``url`` over RTSP."""
     # It would interrupt its own TEARDOWN after 0.1 s, and call that a failure: here it may take 20 s (in nanoseconds).
