@@ -27,7 +27,7 @@ paths:
     - {codec: H264}
     - {codec: MPEG4Audio, sampleRate: 48000, channelCount: 2}
 """
-PUBLISHED_SECONDS = 5
+PUBLISHED_SECONDS = 3
 SLATE_PACKETS = 10
 """Of each track, before and after those of the publisher."""
 
@@ -37,11 +37,11 @@ def media(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A file with H264 of another size and profile than the slate, and AAC."""
     tools.require("ffmpeg")
     path = tmp_path_factory.mktemp("media") / "in.mp4"
-    picture = ("-f", "lavfi", "-i", "testsrc2=size=640x360:rate=25")
+    picture = ("-f", "lavfi", "-i", "testsrc2=size=320x180:rate=25")
     sound = ("-f", "lavfi", "-i", "aevalsrc=0.3*sin(2*PI*t*(300+100*t)):sample_rate=48000")
-    encoders = ("-c:v", "libx264", "-preset", "medium", "-pix_fmt", "yuv420p", "-g", "25", "-bf", "0", "-c:a", "aac")
+    encoders = ("-c:v", "libx264", "-preset", "superfast", "-pix_fmt", "yuv420p", "-g", "25", "-bf", "0", "-c:a", "aac")
     arguments = (*picture, *sound, "-t", str(PUBLISHED_SECONDS), *encoders, "-ac", "2", path)
-    made = tools.run("make", tools.ffmpeg(*arguments), path.parent)
+    made = tools.run("make", tools.quick_ffmpeg(*arguments), path.parent)
     assert made.process.returncode == 0, made.describe()
     return path
 
@@ -87,7 +87,7 @@ def test_readers_stay(media: Path, protocol: str, tmp_path: Path) -> None:
             program.stop()
         for route, program in readers.items():
             check(published, received(tmp_path, route), route)
-            assert errors_of(program) == [], f"{route}: {program.describe()}"
+            assert errors_of(program, route) == [], f"{route}: {program.describe()}"
 
 
 def received(folder: Path, route: str) -> list[HashedPacket]:
@@ -126,9 +126,15 @@ def inside(digests: Sequence[str], sent: Sequence[str]) -> list[str]:
     return [digest for digest in digests if digest in known]
 
 
-def errors_of(program: Program) -> list[str]:
-    """Return what FFmpeg complains about, but for what it says when it is stopped, or when an init segment comes."""
+def errors_of(program: Program, route: str) -> list[str]:
+    """Return what FFmpeg complains about, but for what it says when it is stopped, or when an init segment comes.
+
+    FFmpeg 5 gives no time to the first picture that it gets over RTSP, whatever the server, and says so if that is a
+    key frame; it silently drops another one.
+    """
     usual = (
         r"Found duplicated MOOV Atom|Last message repeated|Exiting normally|received signal|RTP timestamps don't match"
     )
+    if route.startswith("rtsp"):
+        usual += "|Timestamps are unset in a packet for stream 0"
     return [line for line in program.errors.splitlines() if line.strip() and not re.search(usual, line)]
