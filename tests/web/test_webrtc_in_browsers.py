@@ -101,6 +101,9 @@ def ffmpeg(port: int, name: str, *codecs: str, sound_codec: str = "libopus", rat
 _X264 = ("-c:v", "libx264", "-pix_fmt", "yuv420p", "-g", str(RATE))
 H264 = (*_X264, "-preset", "ultrafast", "-tune", "zerolatency", "-b:v", "1M")
 HIGH = (*_X264, "-preset", "veryfast", "-bf", "0", "-profile:v", "high")
+H265 = (
+    "-c:v", "libx265", "-preset", "ultrafast", "-g", str(2 * RATE), "-x265-params", "log-level=error", "-bf", "2",
+)  # fmt: skip
 VP8 = ("-c:v", "libvpx", "-deadline", "realtime", "-cpu-used", "8", "-g", str(RATE), "-b:v", "1M")
 
 
@@ -261,7 +264,7 @@ async def test_chromium_is_told_of_b_frames() -> None:
             "The picture is converted to H264 without B-frames, which browsers cannot show in WebRTC.",
         ),
         (
-            ("-c:v", "libx265", "-preset", "ultrafast", "-g", str(2 * RATE), "-x265-params", "log-level=error", "-bf", "2"),
+            H265,
             "The picture is converted from H265 to H264, because the viewer does not support H265.",
         ),
     ],
