@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from polycast.errors import RemoteProtocolError
+from polycast.media.codec import Generic
 from polycast.media.track import Track
 from polycast.rtp.payload.registry import codec_from_sdp
 from polycast.wire.sdp import MediaDescription
@@ -19,13 +20,21 @@ MAXIMUM_DIGITS = 10
 # Hz; of all video formats (RFC 3551 section 5), which some cameras omit. Also the default otherwise.
 VIDEO_CLOCK_RATE = 90_000
 
+# Encodings, in lower case, that only accompany another format of their medium: retransmissions and redundancy (RFC
+# 4588, 2198, 5109, 8627), tones and comfort noise (RFC 4733, 3389).
+AUXILIARY_ENCODINGS = frozenset(
+    ("rtx", "red", "ulpfec", "parityfec", "flexfec", "flexfec-03", "telephone-event", "tone", "cn")
+)
+
 
 def track_of(index: int, media: MediaDescription) -> Track:
-    """Return the track of the first usable format; some cameras list several in one medium.
+    """Return the track of the first usable format, if possible one that is not only auxiliary; some cameras list
+    several in one medium.
 
     Raises RemoteProtocolError if there is none.
     """
     first_error: RemoteProtocolError | None = None
+    auxiliary: Track | None = None
     encodings, parameters_of = media.format_attributes("rtpmap"), media.format_attributes("fmtp")
     for payload_type in payload_types_of(media):
         encoding, clock_rate, channels = _read_rtpmap(encodings.get(str(payload_type), ""))
@@ -37,7 +46,12 @@ def track_of(index: int, media: MediaDescription) -> Track:
         except RemoteProtocolError as error:
             first_error = first_error or error
             continue
-        return Track(index, codec, form)
+        track = Track(index, codec, form)
+        if not (isinstance(codec, Generic) and codec.encoding.lower() in AUXILIARY_ENCODINGS):
+            return track
+        auxiliary = auxiliary or track
+    if auxiliary is not None:
+        return auxiliary
     raise first_error or RemoteProtocolError("it has no payload type")
 
 

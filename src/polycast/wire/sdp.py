@@ -31,6 +31,8 @@ _LINE_END: Final = re.compile(r"\r\n|\n|\r")
 _LINE_BREAKERS: Final = frozenset("\r\n\0")
 # These belong to the session wherever they appear (RFC 8866 section 5 has them before the first medium).
 _SESSION_ONLY: Final = frozenset("vosteuprz")
+# The names of media types are not case-sensitive (RFC 6838 section 4.2), but usually written like this.
+_LOWER_CASE_MEDIA: Final = frozenset(("video", "audio"))
 
 Attribute = tuple[str, str | None]
 
@@ -47,7 +49,7 @@ class MediaDescription:
     """One ``m=`` line and what follows it (RFC 8866 section 5.14)."""
 
     media: str
-    """``video``, ``audio``, ``application`` or another word."""
+    """``video``, ``audio``, ``application`` or another word; the first two always in lower case."""
     port: int = 0
     protocol: str = "RTP/AVP"
     formats: tuple[str, ...] = ()
@@ -83,12 +85,16 @@ class MediaDescription:
         return self.format_attributes("fmtp").get(str(payload_type))
 
     def format_attributes(self, name: str) -> dict[str, str]:
-        """Return the first value of an attribute for each payload type that has one."""
+        """Return the first value of an attribute for each payload type that has one; all values of ``fmtp``, which some
+        devices spread over several lines."""
         found: dict[str, str] = {}
         for key, value in self.attributes:
             if key == name and value is not None:
                 number, _, rest = value.strip().replace("\t", " ", 1).partition(" ")
-                found.setdefault(number, rest.strip())
+                if number in found and name == "fmtp":
+                    found[number] = f"{found[number].rstrip('; ')}; {rest.strip()}"
+                else:
+                    found.setdefault(number, rest.strip())
         return found
 
 
@@ -246,10 +252,11 @@ def _parse_media(section: _Section) -> MediaDescription:
         raise RemoteProtocolError("medium without a name")
     if len(words) > FORMAT_LIMIT + 3:
         raise RemoteProtocolError(f"medium with more than {FORMAT_LIMIT} formats")
+    media = words[0].lower()
     # "49170/2" announces two port pairs; RTSP negotiates ports in SETUP, so the number is only informative.
     port = words[1].partition("/")[0] if len(words) > 1 else "0"
     return MediaDescription(
-        media=words[0],
+        media=media if media in _LOWER_CASE_MEDIA else words[0],
         port=int(port) if port.isascii() and port.isdigit() and len(port) <= 5 else 0,
         protocol=words[2] if len(words) > 2 else "RTP/AVP",
         formats=tuple(words[3:]),

@@ -165,7 +165,7 @@ def header_formats(parameters: Mapping[str, str]) -> tuple[HeaderFormat, ...]:
     )
     if literal.constant_size or None not in told.values():
         return (literal,)
-    mode = parameters.get("mode", "").lower()
+    mode = parameters.get("mode", "").lower().replace("_", "-")
     prescribed = (6, 2, 2) if mode == "aac-lbr" else (13, 3, 3)
     as_mode = replace(
         literal,

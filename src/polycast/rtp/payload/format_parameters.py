@@ -12,14 +12,21 @@ MAXIMUM_PARAMETERS = 64
 MAXIMUM_PARAMETER_SETS = 64
 """Items of a base64 list of parameter sets; two to four are usual."""
 
+_START_CODES = (b"\0\0\1", b"\0\0\0\1")
+
 
 def parse_parameters(text: str) -> dict[str, str]:
     """Return the parameters by lower-case name; the first one of duplicates. Never fails."""
     parameters: dict[str, str] = {}
     for part in text.split(";", MAXIMUM_PARAMETERS)[:MAXIMUM_PARAMETERS]:
         name, _, value = part.partition("=")
-        parameters.setdefault(name.strip().lower(), value.strip())
+        parameters.setdefault(name.strip().lower(), _unquoted(value.strip()))
     return parameters
+
+
+def _unquoted(text: str) -> str:
+    """Return a value without the double quotes that some devices put around it."""
+    return text[1:-1] if len(text) >= 2 and text[0] == text[-1] == '"' else text
 
 
 def replace_parameters(text: str, values: Mapping[str, str]) -> str:
@@ -53,12 +60,16 @@ def decode_base64(text: str) -> bytes:
 
 
 def decode_base64_list(text: str) -> list[bytes]:
-    """Return the valid, non-empty parts of a comma-separated list of base64 texts.
+    """Return the valid, non-empty parts of a comma-separated list of base64 texts, which are NAL units.
 
-    At most MAXIMUM_PARAMETER_SETS.
+    At most MAXIMUM_PARAMETER_SETS. Start codes, which some devices put in front, are removed.
     """
     items = text.split(",", MAXIMUM_PARAMETER_SETS)[:MAXIMUM_PARAMETER_SETS]
-    return [part for item in items if (part := decode_base64(item))]
+    return [part for item in items if (part := _without_start_code(decode_base64(item)))]
+
+
+def _without_start_code(unit: bytes) -> bytes:
+    return unit.partition(b"\1")[2] if unit.startswith(_START_CODES) else unit
 
 
 def encode_base64_list(parts: list[bytes]) -> str:

@@ -184,10 +184,16 @@ class MPEG4AudioPayload(RtpPayload[MPEG4Audio]):
 
     def from_sdp(self, media: SdpMedia) -> MPEG4Audio | None:
         # mpeg4-generic carries every elementary stream of MPEG-4; only audio is understood (RFC 3640 section 4.1).
-        mode = media.parameters.get("mode", "aac-hbr").lower()
-        if media.media_type != "audio" or mode not in ("aac-hbr", "aac-lbr"):
+        mode = media.parameters.get("mode", "aac-hbr").lower().replace("_", "-")
+        if media.media_type != "audio":
             return None
-        return codec_of(decode_hexadecimal(media.parameters.get("config", "")), media)
+        configuration = decode_hexadecimal(media.parameters.get("config", ""))
+        if mode == "generic" and configuration:  # it says what the mode does not
+            try:
+                return aac.parse_audio_specific_config(configuration)
+            except RemoteProtocolError:
+                return None
+        return codec_of(configuration, media) if mode in ("aac-hbr", "aac-lbr") else None
 
     def to_sdp(self, codec: MPEG4Audio) -> SdpEncoding:
         return SdpEncoding("mpeg4-generic", codec.channels)

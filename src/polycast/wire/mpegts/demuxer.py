@@ -74,7 +74,7 @@ class Demuxer:
     """
 
     def __init__(self, program: int | None = None) -> None:
-        """``program``: its number; None for the first one."""
+        """``program``: its number; None for the first one with tracks that are supported."""
         self.counters = DemuxerCounters()
         self.tracks: tuple[Track, ...] | None = None
         """The tracks; None until the parameters of all their codecs are known. No frame is returned before."""
@@ -245,6 +245,8 @@ class Demuxer:
             elif not self._tables.has(stream.pid):
                 self._streams[stream.pid] = _Stream(parser, stream)
         self.skipped = tuple(skipped)
+        if not self._streams:
+            self._tables.reject()
 
     def _continue(self, program: ProgramMap) -> None:
         """The map has changed: find the streams of the tracks in it, by PID and type, then by type."""
@@ -318,7 +320,9 @@ class Demuxer:
         if header.pts is None or header.dts is None:
             return None, None
         dts = self._extender.extend(header.dts)
-        return dts + ((header.pts - header.dts) & ts.TIMESTAMP_MASK), dts
+        ahead = (header.pts - header.dts) & ts.TIMESTAMP_MASK
+        # Some muxers write a PTS that is a little before the DTS, by rounding.
+        return dts + (ahead if ahead <= ts.TIMESTAMP_MASK >> 1 else 0), dts
 
     def _release(self, output: list[tuple[_Stream, Frame]]) -> list[tuple[int, Frame]]:
         """Return the frames that can be returned: all, once the tracks are known."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple, Protocol
+from typing import ClassVar, NamedTuple, Protocol
 
 from polycast.codecs import aac, ac3, eac3, h264, h265, latm, mpeg2_video, mpeg4_video, mpeg_audio, nal, opus
 from polycast.errors import RemoteProtocolError
@@ -18,6 +18,9 @@ MAXIMUM_AUDIO_FRAMES = 256
 """Audio frames in one PES packet: 64 KiB of the smallest ones."""
 MAXIMUM_INCOMPLETE_SIZE = 0x2000
 """Bytes of an audio frame that continues in the next PES packet: larger than any frame."""
+MAXIMUM_SEARCHES = 512
+"""Places in one PES packet that are tried when the start of an audio frame is searched for: in compressed data, one of
+256 bytes is like its first one, so this many are in 128 KiB."""
 _LOAS_HEADER_SIZE = 3
 _LOAS_SYNC_WORD = 0x2B7
 _TIME_TOLERANCE = 500
@@ -154,12 +157,21 @@ class _AudioFrame(NamedTuple):
 
 
 class _AudioParser:
-    """Audio: a PES packet contains some frames, the last of which may continue in the next packet."""
+    """Audio: a PES packet contains some frames, the last of which may continue in the next packet.
+
+    The packets need not start with a frame (ISO/IEC 13818-1 section 2.4.3.7), so where one starts may have to be
+    searched for.
+    """
+
+    sync_byte: ClassVar[bytes] = b"\xff"
+    """The first byte of every frame."""
 
     def __init__(self, codec: Codec) -> None:
         self.codec = codec
         self.ready = False
         self._rest = b""
+        self._is_aligned = True
+        """Whether a frame starts where the next data starts; the first packet is taken at its word."""
         self._next: int | None = None
         """Time of the next frame in ticks of the codec, according to the previous frames."""
 
@@ -169,8 +181,22 @@ class _AudioParser:
         data = rest + payload
         frames: list[Frame] = []
         offset = 0
+        searches = 0
+        error: RemoteProtocolError | None = None
         while offset < len(data) and len(frames) < MAXIMUM_AUDIO_FRAMES:
-            header = self._read(data, offset)
+            try:
+                if not self._is_aligned and not self._confirm(data, offset):
+                    self._rest = data[offset : offset + MAXIMUM_INCOMPLETE_SIZE]
+                    break
+                header = self._read(data, offset)
+            except RemoteProtocolError as reason:  # such as the middle of a frame, after a loss or where reading began
+                error = reason
+                self._is_aligned = False
+                searches += 1
+                offset = data.find(self.sync_byte, offset + 1)
+                if offset < 0 or searches == MAXIMUM_SEARCHES:
+                    break
+                continue
             if header is None or offset + header.size > len(data):
                 self._rest = data[offset : offset + MAXIMUM_INCOMPLETE_SIZE]
                 break
@@ -193,7 +219,25 @@ class _AudioParser:
                 self._next = time + duration
                 if unit:
                     frames.append(Frame((unit,), time, time, key=True, duration=duration))
+        if error is not None and not frames and not self._rest:
+            raise error
         return frames
+
+    def _confirm(self, data: bytes, offset: int) -> bool:
+        """Return whether a frame starts at ``offset``, because another one follows it; False if more data is needed to
+        tell. Raises RemoteProtocolError if none does."""
+        size = self._size(data, offset)
+        if size is None or offset + size + 2 > len(data):
+            return False
+        if data[offset + size] != data[offset] or (data[offset + size + 1] ^ data[offset + 1]) & 0xE0:
+            raise RemoteProtocolError("an audio frame is not followed by another one")
+        self._is_aligned = True
+        return True
+
+    def _size(self, data: bytes, offset: int) -> int | None:
+        """Return the size of the frame at ``offset``; None if it is incomplete. Raises RemoteProtocolError."""
+        header = self._read(data, offset)
+        return None if header is None else header.size
 
     def _set_time(self, time: int) -> None:
         if self._next is None or abs(time - self._next) * _TIME_TOLERANCE > self.codec.clock_rate:
@@ -228,6 +272,7 @@ class AacParser(_AudioParser):
 class LatmParser(_AudioParser):
     """AAC in LATM with LOAS (ISO/IEC 14496-3 section 1.7.2: AudioSyncStream)."""
 
+    sync_byte = b"\x56"
     codec: MPEG4Audio
 
     def __init__(self, codec: MPEG4Audio) -> None:
@@ -235,14 +280,17 @@ class LatmParser(_AudioParser):
         self._reader = latm.ElementReader()
         self._configuration: latm.StreamMuxConfig | None = None
 
-    def _read(self, data: bytes, offset: int) -> _AudioFrame | None:
+    def _size(self, data: bytes, offset: int) -> int | None:
         if len(data) - offset < _LOAS_HEADER_SIZE:
             return None
         header = int.from_bytes(data[offset : offset + _LOAS_HEADER_SIZE], "big")
         if header >> 13 != _LOAS_SYNC_WORD:
             raise RemoteProtocolError("a LATM frame does not start with its sync word")
-        size = _LOAS_HEADER_SIZE + (header & 0x1FFF)
-        if offset + size > len(data):
+        return _LOAS_HEADER_SIZE + (header & 0x1FFF)
+
+    def _read(self, data: bytes, offset: int) -> _AudioFrame | None:
+        size = self._size(data, offset)
+        if size is None or offset + size > len(data):
             return None
         units = tuple(self._reader.read(data[offset + _LOAS_HEADER_SIZE : offset + size]))
         configuration = self._reader.configuration
@@ -277,6 +325,7 @@ class MpegAudioParser(_AudioParser):
 class Ac3Parser(_AudioParser):
     """AC-3."""
 
+    sync_byte = b"\x0b"
     codec: AC3
 
     def _read(self, data: bytes, offset: int) -> _AudioFrame | None:
@@ -293,6 +342,7 @@ class Ac3Parser(_AudioParser):
 class EnhancedAc3Parser(_AudioParser):
     """E-AC-3."""
 
+    sync_byte = b"\x0b"
     codec: EAC3
 
     def _read(self, data: bytes, offset: int) -> _AudioFrame | None:
@@ -308,6 +358,7 @@ class EnhancedAc3Parser(_AudioParser):
 class OpusParser(_AudioParser):
     """Opus access units with control headers (ETSI TS 103 491 annex B; the layout that FFmpeg writes)."""
 
+    sync_byte = b"\x7f"
     codec: Opus
 
     def _read(self, data: bytes, offset: int) -> _AudioFrame | None:

@@ -5,13 +5,22 @@ from __future__ import annotations
 from polycast.wire.mpegts import constants as ts
 from polycast.wire.mpegts.psi import ProgramMap, SectionAssembler, parse_program_association, parse_program_map
 
+PATIENCE = 3
+"""Associations after which the map of a program is no longer awaited, if there are other programs."""
+
 
 class ProgramTables:
     """Follows the program association and the map of one program."""
 
     def __init__(self, number: int | None) -> None:
-        """``number`` of the program; None for the first one."""
+        """``number`` of the program; None for the first one that has a map and is not rejected."""
         self._number = number
+        self._programs: list[tuple[int, int]] = []
+        """Number and PID of the programs to choose from."""
+        self._current = 0
+        """The number of the chosen one."""
+        self._awaited = 0
+        """Associations since it was chosen without a map."""
         self._association = SectionAssembler()
         self._map = SectionAssembler()
         self._map_pid: int | None = None
@@ -39,17 +48,44 @@ class ProgramTables:
                 changed = self._on_map(parse_program_map(section)) or changed
         return changed
 
+    def reject(self) -> None:
+        """Try the next program: the current one has nothing that is supported."""
+        if len(self._programs) > 1:
+            self.program = None
+            self._choose_next()
+
     def _on_association(self, programs: list[tuple[int, int]] | None) -> None:
-        for number, pid in programs or ():
-            if self._number in (None, number):
-                if pid != self._map_pid:
-                    self._map_pid = pid
-                    self._map.reset()
+        wanted = [program for program in programs or () if self._number in (None, program[0])]
+        if not wanted:
+            return
+        self._programs = wanted
+        for number, pid in wanted:
+            if number == self._current:
+                self._awaited += self.program is None
+                if self._awaited >= PATIENCE:
+                    self._choose_next()
+                else:
+                    self._choose(number, pid)
                 return
+        self._choose(*wanted[0])
+
+    def _choose_next(self) -> None:
+        numbers = [number for number, _ in self._programs]
+        self._choose(*self._programs[(numbers.index(self._current) + 1) % len(numbers)])
+
+    def _choose(self, number: int, pid: int) -> None:
+        if number != self._current:
+            self._current = number
+            self._awaited = 0
+        if pid != self._map_pid:
+            self._map_pid = pid
+            self._map.reset()
 
     def _on_map(self, program: ProgramMap | None) -> ProgramMap | None:
         """Return a map if it says something new. Several programs may have their maps on one PID."""
         if program is None or self._number not in (None, program.program_number):
+            return None
+        if program.program_number != self._current and len(self._programs) > 1:
             return None
         if self.program is not None and program.streams == self.program.streams:
             return None

@@ -1,0 +1,175 @@
+"""Transport streams of careless multiplexers: audio cut anywhere, PTS before DTS, programs that are announced only."""
+
+from __future__ import annotations
+
+import subprocess
+
+import pytest
+
+from polycast.errors import RemoteProtocolError
+from polycast.media.codec import MPEG4Audio
+from polycast.wire.mpegts import constants as ts
+from polycast.wire.mpegts.demuxer import Demuxer
+from polycast.wire.mpegts.elementary import MAXIMUM_SEARCHES, AacParser, _AudioFrame
+from polycast.wire.mpegts.packet import PacketWriter
+from polycast.wire.mpegts.pes import build_pes_header
+from polycast.wire.mpegts.psi import ElementaryStream, ProgramMap, build_program_map, crc32_mpeg
+
+SPS = bytes.fromhex("6764001eacd940a02ff9610000030001000003003c8f162d96")
+PPS = b"\x68\xeb\xe3\xcb"
+VIDEO_TYPE = 0x1B
+
+AUDIO = {
+    "adts": ("aac", ts.STREAM_TYPE_AAC_ADTS),
+    "latm": ("aac", ts.STREAM_TYPE_AAC_LATM),
+    "mp3": ("libmp3lame", ts.STREAM_TYPE_MPEG1_AUDIO),
+    "ac3": ("ac3", ts.STREAM_TYPE_AC3),
+    "eac3": ("eac3", ts.STREAM_TYPE_EAC3),
+}
+
+
+def encoded(form: str) -> bytes:
+    """Return the frames of two seconds of sound, without anything around them."""
+    source = ["-f", "lavfi", "-i", "anoisesrc=duration=2:sample_rate=48000:amplitude=0.3"]
+    options = ["-c:a", AUDIO[form][0], "-write_xing", "0", "-id3v2_version", "0", "-f", form, "-"]
+    if form != "mp3":
+        options = ["-c:a", AUDIO[form][0], "-f", form, "-"]
+    command = ["ffmpeg", "-v", "error", *source, *options]
+    return subprocess.run(command, check=True, capture_output=True).stdout
+
+
+def association(*programs: tuple[int, int]) -> bytes:
+    """Return the section that names these programs and the PIDs of their maps."""
+    body = b"".join(number.to_bytes(2, "big") + (0xE000 | pid).to_bytes(2, "big") for number, pid in programs)
+    section = bytes((0, 0xB0, 9 + len(body), 0, 1, 0xC1, 0, 0)) + body
+    return section + crc32_mpeg(section).to_bytes(4, "big")
+
+
+class Written:
+    """Packets of several PIDs."""
+
+    def __init__(self) -> None:
+        self._writers: dict[int, PacketWriter] = {}
+
+    def section(self, pid: int, section: bytes) -> bytes:
+        return self._writers.setdefault(pid, PacketWriter(pid)).write_section(section)
+
+    def map(self, pid: int, number: int, *streams: tuple[int, int]) -> bytes:
+        rows = tuple(ElementaryStream(kind, stream_pid) for kind, stream_pid in streams)
+        return self.section(pid, build_program_map(ProgramMap(0x1FFF, rows, number)))
+
+    def packet(self, pid: int, pts: int, payload: bytes, *, stream_id: int = 0xC0, dts: int | None = None) -> bytes:
+        """Return a PES packet in transport packets."""
+        writer = self._writers.setdefault(pid, PacketWriter(pid))
+        return writer.write(build_pes_header(stream_id, len(payload), pts, pts if dts is None else dts), payload)
+
+
+def audio_units(form: str, data: bytes, size: int) -> list[bytes]:
+    written = Written()
+    demuxer = Demuxer()
+    frames = demuxer.receive_data(
+        written.section(0, association((1, 0x100))) + written.map(0x100, 1, (AUDIO[form][1], 0x101))
+    )
+    for number, start in enumerate(range(0, len(data), size)):
+        frames += demuxer.receive_data(written.packet(0x101, number * 3000, data[start : start + size]))
+    assert demuxer.tracks is not None
+    return [frame.units[0] for _, frame in frames + demuxer.flush()]
+
+
+@pytest.mark.parametrize("form", AUDIO)
+def test_reading_may_begin_in_the_middle_of_an_audio_frame(form: str) -> None:
+    data = encoded(form)
+    whole = audio_units(form, data, 1777)
+    assert len(whole) > 60
+    late = audio_units(form, data[100:], 1777)
+    assert len(late) >= len(whole) - (20 if form == "latm" else 2)  # FFmpeg's LATM is configured every 20 frames
+    assert late == whole[-len(late) :]
+
+
+@pytest.mark.parametrize("form", AUDIO)
+def test_damaged_audio_goes_on(form: str) -> None:
+    data = encoded(form)
+    whole = audio_units(form, data, 1777)
+    middle = len(data) // 2
+    cut = audio_units(form, data[:middle] + data[middle + 100 :], 1777)
+    assert len(cut) >= len(whole) - 4
+    assert cut[-20:] == whole[-20:]
+
+
+def test_the_search_for_a_frame_is_limited() -> None:
+    tried: list[int] = []
+
+    class Counting(AacParser):
+        def _read(self, data: bytes, offset: int) -> _AudioFrame | None:
+            tried.append(offset)
+            return super()._read(data, offset)
+
+    with pytest.raises(RemoteProtocolError):
+        Counting(MPEG4Audio()).parse(b"\xff" * 1_000_000, 0, 0)
+    assert len(tried) <= MAXIMUM_SEARCHES
+
+
+def pictures(written: Written, pid: int, marks: bytes, *, delay: int = 0) -> bytes:
+    """Return key frames, each with its mark, that are shown ``delay`` ticks after they are decoded."""
+    data = b""
+    for number, mark in enumerate(marks):
+        units = (SPS, PPS, b"\x65" + bytes((mark,)) * 30)
+        payload = b"".join(b"\0\0\0\1" + unit for unit in units)
+        dts = 3600 * number
+        data += written.packet(pid, dts + delay, payload, stream_id=0xE0, dts=dts)
+    return data
+
+
+def marks_of(data: bytes, program: int | None = None) -> bytes:
+    demuxer = Demuxer(program)
+    frames = demuxer.receive_data(data) + demuxer.flush()
+    return bytes(frame.units[-1][1] for _, frame in frames)
+
+
+def test_a_pts_a_little_before_the_dts() -> None:
+    written = Written()
+    data = written.section(0, association((1, 0x100))) + written.map(0x100, 1, (VIDEO_TYPE, 0x101))
+    data += pictures(written, 0x101, b"abc", delay=-2)
+    demuxer = Demuxer()
+    frames = demuxer.receive_data(data) + demuxer.flush()
+    assert [(frame.pts, frame.dts) for _, frame in frames] == [(0, 0), (3600, 3600), (7200, 7200)]
+
+
+def test_maps_of_several_programs_on_one_pid() -> None:
+    for program, expected in ((None, b"abcd"), (1, b"abcd"), (2, b"ABCD")):
+        written = Written()
+        data = b""
+        for first, second in ((b"ab", b"AB"), (b"cd", b"CD")):
+            data += written.section(0, association((1, 0x100), (2, 0x100)))
+            data += written.map(0x100, 1, (VIDEO_TYPE, 0x101)) + written.map(0x100, 2, (VIDEO_TYPE, 0x201))
+            data += pictures(written, 0x101, first) + pictures(written, 0x201, second)
+        assert marks_of(data, program) == expected
+
+
+def test_a_program_of_data_is_passed_over() -> None:
+    written = Written()
+    data = b""
+    for marks in (b"ab", b"cd", b"ef"):
+        data += written.section(0, association((1, 0x100), (2, 0x200)))
+        data += written.map(0x100, 1, (0x05, 0x101)) + written.map(0x200, 2, (VIDEO_TYPE, 0x201))
+        data += pictures(written, 0x201, marks)
+    assert marks_of(data) == b"abcdef"
+    assert marks_of(data, 1) == b""
+
+
+def test_a_program_without_a_map_is_passed_over() -> None:
+    written = Written()
+    data = b""
+    for marks in (b"ab", b"cd", b"ef", b"gh", b"ij"):
+        data += written.section(0, association((1, 0x100), (2, 0x200)))
+        data += written.map(0x200, 2, (VIDEO_TYPE, 0x201)) + pictures(written, 0x201, marks)
+    assert marks_of(data) == b"ghij"
+
+
+def test_a_late_map_of_the_first_program_is_awaited() -> None:
+    written = Written()
+    data = written.section(0, association((1, 0x100), (2, 0x200)))
+    data += written.map(0x200, 2, (VIDEO_TYPE, 0x201)) + pictures(written, 0x201, b"AB")
+    data += written.section(0, association((1, 0x100), (2, 0x200)))
+    data += written.map(0x100, 1, (VIDEO_TYPE, 0x101)) + pictures(written, 0x101, b"ab")
+    assert marks_of(data) == b"ab"
