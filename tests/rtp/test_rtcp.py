@@ -6,6 +6,7 @@ import pytest
 
 from polycast.errors import RemoteProtocolError
 from polycast.rtp.rtcp import (
+    MAXIMUM_DESCRIPTION_ITEMS,
     MAXIMUM_PACKETS_PER_COMPOUND,
     FullIntraRequest,
     GenericNack,
@@ -111,3 +112,18 @@ def test_number_of_packets_is_limited() -> None:
     assert len(parse_compound(empty * MAXIMUM_PACKETS_PER_COMPOUND)) == MAXIMUM_PACKETS_PER_COMPOUND
     with pytest.raises(RemoteProtocolError):
         parse_compound(empty * (MAXIMUM_PACKETS_PER_COMPOUND + 1))
+
+
+def test_number_of_items_is_limited() -> None:
+    """A packet of empty ones took 15 ms."""
+
+    def description(items: int) -> bytes:
+        body = bytes.fromhex("11111111") + bytes((1, 0)) * items
+        body += bytes(4 - len(body) % 4)
+        return bytes((0x81, 0xCA)) + (len(body) // 4).to_bytes(2, "big") + body
+
+    (packet,) = parse_compound(description(MAXIMUM_DESCRIPTION_ITEMS))
+    assert isinstance(packet, SourceDescription)
+    assert len(packet.names) == MAXIMUM_DESCRIPTION_ITEMS
+    with pytest.raises(RemoteProtocolError, match="too many items"):
+        parse_compound(description(MAXIMUM_DESCRIPTION_ITEMS + 1))

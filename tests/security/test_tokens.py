@@ -83,7 +83,7 @@ def test_a_key_with_an_algorithm_is_only_used_with_it() -> None:
 @pytest.mark.parametrize(
     "more",
     [{"use": "enc"}, {"key_ops": ["sign"]}, {"key_ops": "verify"}, {"kty": "XYZ"}, {"kty": None}, {"d": "AQAB"},
-     {"alg": 1}, {"n": 1}, {"n": "A" * 2000}, {"n": "?"}],
+     {"alg": 1}, {"n": 1}, {"n": "A" * 2000}, {"n": "?"}, {"e": "A" * 300 + "B"}, {"e": "B" * 340}],
 )  # fmt: skip
 def test_keys_that_are_left_out(more: dict[str, Any]) -> None:
     keys = KeySet.parse(json.dumps({"keys": [RSA.key_item(**more), EC.key_item()]}).encode())

@@ -29,6 +29,8 @@ MAXIMUM_LOST = 1024
 """Sequence numbers of one NACK that are read, and up to 16 more: senders do not keep more packets."""
 MAXIMUM_PACKETS_PER_COMPOUND = 64
 """Packets in one compound packet. Real ones have two or three; the bound keeps a datagram of empty ones cheap."""
+MAXIMUM_DESCRIPTION_ITEMS = 256
+"""Items in one source description. There are eight kinds of them, and 31 sources at most (RFC 3550 section 6.5)."""
 
 _CNAME_ITEM = 1
 _SENDER_INFO = struct.Struct("!IQIII")
@@ -231,7 +233,7 @@ def _parse_blocks(body: bytes, offset: int, count: int) -> tuple[ReportBlock, ..
 
 def _parse_source_description(body: bytes, count: int) -> SourceDescription:
     names: list[tuple[int, str]] = []
-    position = 0
+    position = items = 0
     for _ in range(count):
         if position + 4 > len(body):
             raise RemoteProtocolError("RTCP source description is cut off")
@@ -239,6 +241,9 @@ def _parse_source_description(body: bytes, count: int) -> SourceDescription:
         position += 4
         while position < len(body) and body[position] != 0:
             item = body[position]
+            items += 1
+            if items > MAXIMUM_DESCRIPTION_ITEMS:
+                raise RemoteProtocolError("too many items in an RTCP source description")
             if position + 2 > len(body) or position + 2 + body[position + 1] > len(body):
                 raise RemoteProtocolError("RTCP source description item is cut off")
             text = body[position + 2 : position + 2 + body[position + 1]]

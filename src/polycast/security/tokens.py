@@ -25,6 +25,10 @@ _MAXIMUM_ATTEMPTS: Final = 16
 _MAXIMUM_NUMBER: Final = 1400
 """Characters of a number of a key, in base64url: RSA with 8192 bits. The time for a verification grows with it."""
 
+_MAXIMUM_EXPONENT: Final = 11
+"""Characters of the public exponent of an RSA key: 64 bits, which OpenSSL only demands of large keys. Nearly all have
+65537; one as long as the key makes a verification a hundred times slower."""
+
 _RSA: Final = frozenset({"RS256", "RS384", "RS512", "PS256", "PS384", "PS512"})
 _CURVES: Final[Mapping[object, str]] = {
     "P-256": "ES256",
@@ -141,7 +145,7 @@ def _key_of(item: object) -> Key | None:
         return None
     if any(isinstance(value, str) and len(value) > _MAXIMUM_NUMBER for name, value in item.items() if len(name) == 1):
         return None
-    algorithms = _RSA if item.get("kty") == "RSA" else frozenset()
+    algorithms = _RSA if item.get("kty") == "RSA" and len(str(item.get("e"))) <= _MAXIMUM_EXPONENT else frozenset()
     if item.get("kty") in ("EC", "OKP"):
         curve = item.get("crv")
         algorithms = frozenset({_CURVES[curve]}) if isinstance(curve, str) and curve in _CURVES else frozenset()

@@ -174,6 +174,31 @@ async def test_compressed_files_are_unpacked_piece_by_piece() -> None:
         tracemalloc.stop()
 
 
+@pytest.mark.parametrize("window", [None, ByteRange(10**15, 10)])
+async def test_others_have_their_turn_while_a_file_is_unpacked(window: ByteRange | None) -> None:
+    """A reader that waits for nothing, as for pieces that are thrown away, would hold the loop: 64 MiB in one read."""
+    answer = Answer(200, bomb(50), {"Content-Encoding": "gzip"})
+    loop = asyncio.get_running_loop()
+    turns = 0
+
+    def count() -> None:
+        nonlocal turns
+        turns += 1
+        loop.call_soon(count)
+
+    async def read(fetcher: Fetcher, url: str) -> list[int]:
+        seen = []
+        async with fetcher.open(url, 100 * MEGABYTE, byte_range=window) as body:
+            async for _ in body.pieces:
+                seen.append(turns)
+        return seen
+
+    count()
+    seen = await fetch(answer, read)
+    assert len(seen) >= 50 * MEGABYTE // PIECE_SIZE, "the time that a download takes is checked between pieces"
+    assert len(set(seen)) == len(seen), "two pieces without a turn between them"
+
+
 async def test_limits_hold_for_what_was_unpacked() -> None:
     answer = Answer(200, bomb(50), {"Content-Encoding": "gzip"})
     with pytest.raises(PullError, match="larger than 1000000 bytes"):

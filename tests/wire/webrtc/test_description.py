@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -234,3 +235,46 @@ def test_offers_that_lack_something_are_refused(old: str, new: str, message: str
     text = (OFFERS / "chromium-view.sdp").read_text().replace(old, new)
     with pytest.raises(RemoteProtocolError, match=message):
         parse_description(text.encode())
+
+
+def test_feedback_of_all_formats_and_of_one() -> None:
+    text = (OFFERS / "chromium-view.sdp").read_text()
+    text = text.replace("a=rtcp-fb:96 goog-remb", "a=rtcp-fb:96 one").replace(
+        "a=rtcp-fb:96 nack pli", "a=rtcp-fb:* All"
+    )
+    vp8, *others = parse_description(text.encode()).medias[0].formats
+    assert {"one", "all", "nack"} <= vp8.feedback
+    assert others
+    assert all("all" in each.feedback and "one" not in each.feedback for each in others)
+
+
+def test_many_formats_with_many_attributes_are_read_once() -> None:
+    """The attributes were searched for each format: 20 KiB took 60 ms."""
+    formats = range(120)
+    lines = [
+        "v=0",
+        "a=group:BUNDLE 0",
+        "a=ice-ufrag:abcd",
+        "a=ice-pwd:abcdefghijklmnopqrstuvwx",
+        f"a=fingerprint:sha-256 {':'.join(['AB'] * 32)}",
+        f"m=video 9 UDP/TLS/RTP/SAVPF {' '.join(map(str, formats))}",
+        "a=mid:0",
+        "a=rtcp-mux",
+        *(f"a=rtcp-fb:* x{number}" for number in range(700)),
+        *(f"a=rtpmap:{number} H264/90000" for number in formats),
+    ]
+    data = "\r\n".join(lines).encode()
+    calls = 0
+
+    def count(*_: object) -> None:
+        nonlocal calls
+        calls += 1
+
+    sys.setprofile(count)
+    try:
+        description = parse_description(data)
+    finally:
+        sys.setprofile(None)
+    assert len(description.medias[0].formats) == len(formats)
+    assert all(len(each.feedback) == 700 for each in description.medias[0].formats)
+    assert calls < 50 * len(lines)

@@ -178,7 +178,10 @@ class Fetcher:
 
 
 async def _read(response: httpx2.Response, limit: int, window: ByteRange | None) -> AsyncGenerator[bytes, None]:
-    """Yield the decoded body, or the ``window`` of it. Raises PullError if there is more than ``limit``."""
+    """Yield the decoded body, or the ``window`` of it. Raises PullError if there is more than ``limit``.
+
+    Of what precedes the window, empty pieces are yielded, so that the caller notices how long it takes.
+    """
     coding = response.headers.get("content-encoding", "identity").strip().lower()
     if coding not in ("identity", "", *CODINGS):
         raise PullError(f"a file has the content coding {coding[:100]!r}, which is not supported ({response.url})")
@@ -190,11 +193,12 @@ async def _read(response: httpx2.Response, limit: int, window: ByteRange | None)
             piece_end = position + len(piece)
             if piece_end > limit and window is None:
                 raise PullError(f"a file is larger than {limit} bytes ({response.url})")
-            if piece_end > begin and position < end:
-                yield piece[max(begin - position, 0) : end - position]
+            yield piece[max(begin - position, 0) : max(end - position, 0)]
             position = piece_end
             if position >= end:
                 return
+            if inflate is not None:
+                await asyncio.sleep(0)  # a kilobyte may be a megabyte, and whoever reads it need not wait for anything
 
 
 def _slices(data: bytes) -> Iterator[bytes]:

@@ -209,10 +209,12 @@ _NO_CODECS: Final = frozenset({"rtx", "red", "ulpfec", "flexfec-03", "telephone-
 
 
 def _parse_formats(media: MediaDescription) -> tuple[Format, ...]:
-    maps = {number: value for number in media.formats if (value := _rtpmap(media, number)) is not None}
+    # Each kind of line is read once, and not for each format: a peer chooses the numbers of both.
+    texts, parameters, feedback = media.format_attributes("rtpmap"), media.format_attributes("fmtp"), _feedback(media)
+    maps = {number: value for number in media.formats if (value := _rtpmap(texts, number)) is not None}
     retransmissions: dict[int, int] = {}
     for number, (encoding, _, _) in maps.items():
-        protected = Format(0, "", 0, parameters=media.fmtp(number) or "").parameter("apt")
+        protected = Format(0, "", 0, parameters=parameters.get(number, "")).parameter("apt")
         if encoding.lower() == "rtx" and protected is not None and protected.isdecimal():
             retransmissions.setdefault(int(protected), int(number))
     formats: list[Format] = []
@@ -224,8 +226,8 @@ def _parse_formats(media: MediaDescription) -> tuple[Format, ...]:
                     encoding,
                     clock_rate,
                     channels,
-                    media.fmtp(number) or "",
-                    _feedback(media, number),
+                    parameters.get(number, ""),
+                    feedback.get(number, feedback["*"]),
                     retransmissions.get(int(number)),
                 )
             )
@@ -236,10 +238,10 @@ def _parse_formats(media: MediaDescription) -> tuple[Format, ...]:
 _STATIC_FORMATS: Final = {"0": ("PCMU", 8000, None), "8": ("PCMA", 8000, None), "9": ("G722", 8000, None)}
 
 
-def _rtpmap(media: MediaDescription, number: str) -> tuple[str, int, int | None] | None:
+def _rtpmap(texts: Mapping[str, str], number: str) -> tuple[str, int, int | None] | None:
     if not (number.isascii() and number.isdigit()) or int(number) > 127:
         return None
-    text = media.rtpmap(number)
+    text = texts.get(number)
     if text is None:
         return _STATIC_FORMATS.get(number)
     encoding, _, rest = text.partition("/")
@@ -250,13 +252,15 @@ def _rtpmap(media: MediaDescription, number: str) -> tuple[str, int, int | None]
     return encoding.strip(), int(rate[:9]), count
 
 
-def _feedback(media: MediaDescription, number: str) -> frozenset[str]:
-    messages: set[str] = set()
+def _feedback(media: MediaDescription) -> dict[str, frozenset[str]]:
+    """Return the feedback messages by format; those of ``*`` are for all, so each of the others includes them."""
+    messages: dict[str, set[str]] = {"*": set()}
     for name, value in media.attributes:
-        target, _, message = (value or "").partition(" ")
-        if name == "rtcp-fb" and target in (number, "*"):
-            messages.add(" ".join(message.split()).lower())
-    return frozenset(messages)
+        if name == "rtcp-fb":
+            target, _, message = (value or "").partition(" ")
+            messages.setdefault(target, set()).add(" ".join(message.split()).lower())
+    wanted = {*media.formats, "*"}
+    return {target: frozenset(own | messages["*"]) for target, own in messages.items() if target in wanted}
 
 
 def _parse_extensions(media: MediaDescription) -> dict[str, int]:
