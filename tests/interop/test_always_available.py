@@ -14,8 +14,9 @@ from pathlib import Path
 
 import pytest
 from tests.interop import tools
-from tests.interop.copies import AUDIO, NO_H264_SETS, VIDEO, hash_arguments, hashes_of_file
+from tests.interop.copies import AUDIO, NO_H264_SETS, VIDEO, hash_arguments, hashes_of_media
 from tests.interop.tools import HashedPacket, Program, Server
+from tests.support import made
 
 pytestmark = pytest.mark.interop
 
@@ -32,18 +33,14 @@ SLATE_PACKETS = 10
 """Of each track, before and after those of the publisher."""
 
 
-@pytest.fixture(scope="module")
-def media(tmp_path_factory: pytest.TempPathFactory) -> Path:
+@pytest.fixture
+def media() -> Path:
     """A file with H264 of another size and profile than the slate, and AAC."""
     tools.require("ffmpeg")
-    path = tmp_path_factory.mktemp("media") / "in.mp4"
     picture = ("-f", "lavfi", "-i", "testsrc2=size=320x180:rate=25")
     sound = ("-f", "lavfi", "-i", "aevalsrc=0.3*sin(2*PI*t*(300+100*t)):sample_rate=48000")
     encoders = ("-c:v", "libx264", "-preset", "superfast", "-pix_fmt", "yuv420p", "-g", "25", "-bf", "0", "-c:a", "aac")
-    arguments = (*picture, *sound, "-t", str(PUBLISHED_SECONDS), *encoders, "-ac", "2", path)
-    made = tools.run("make", tools.quick_ffmpeg(*arguments), path.parent)
-    assert made.process.returncode == 0, made.describe()
-    return path
+    return made.by_ffmpeg(".mp4", *picture, *sound, "-t", str(PUBLISHED_SECONDS), *encoders, "-ac", "2")
 
 
 def reader(server: Server, route: str, folder: Path) -> list[str | Path]:
@@ -61,7 +58,7 @@ def reader(server: Server, route: str, folder: Path) -> list[str | Path]:
 @pytest.mark.parametrize("protocol", ["rtsp", "rtmp"])
 def test_readers_stay(media: Path, protocol: str, tmp_path: Path) -> None:
     routes = ("rtsp-tcp", "rtsp-udp", "rtmp", "hls")
-    published = hashes_of_file(media, NO_H264_SETS)
+    published = hashes_of_media(media, NO_H264_SETS)
     with contextlib.ExitStack() as stack:
         server = stack.enter_context(tools.run_server(tmp_path, SETTINGS, rtmp=True, hls="fmp4", dialect="mediamtx"))
         readers = {

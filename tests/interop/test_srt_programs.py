@@ -17,6 +17,7 @@ from tests.interop import copies, go_programs, tools
 from tests.interop.copies import AUDIO, NO_H264_SETS, VIDEO
 from tests.interop.lossy_relay import lossy_relay
 from tests.interop.tools import HashedPacket
+from tests.support import made
 from tests.support.ports import free_port
 
 pytestmark = pytest.mark.interop
@@ -70,23 +71,14 @@ def parameters(key: str) -> str:
     return f"&passphrase={SECRET}&pbkeylen={SIZES[key]}" if key else ""
 
 
-@pytest.fixture(scope="module")
-def media(tmp_path_factory: pytest.TempPathFactory) -> Path:
+@pytest.fixture(scope="session")
+def media() -> Path:
     """A minute of pictures with B-frames, and sound."""
     tools.require("ffmpeg")
-    path = tmp_path_factory.mktemp("media") / "media.ts"
-    made = tools.run("make-media", tools.quick_ffmpeg(
-        "-f", "lavfi", "-i", "testsrc2=size=320x240:rate=25:duration=60", "-f", "lavfi", "-i", "sine=duration=60",
-        "-c:v", "libx264", "-preset", "ultrafast", "-g", "25", "-bf", "2", "-c:a", "aac", "-f", "mpegts", path,
-    ), path.parent)  # fmt: skip
-    assert made.process.returncode == 0, made.describe()
-    return path
-
-
-@functools.cache
-def packets_of(media: Path) -> list[HashedPacket]:
-    """Return what is published."""
-    return copies.hashes_of_file(media, NO_H264_SETS)
+    return made.by_ffmpeg(
+        ".ts", "-f", "lavfi", "-i", "testsrc2=size=320x240:rate=25", "-f", "lavfi", "-i", "sine", "-t", "60",
+        "-c:v", "libx264", "-preset", "ultrafast", "-g", "25", "-bf", "2", "-c:a", "aac",
+    )  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -98,7 +90,7 @@ def running(tmp_path_factory: pytest.TempPathFactory, media: Path) -> Iterator[R
     folder = tmp_path_factory.mktemp("srt")
     with tools.run_server(folder, f"{addresses}paths:\n{paths}", dialect="mediamtx") as server:
         server.program.wait_until(lambda: "[SRT] listener opened" in server.log, "an SRT listener")
-        yield Running(server, port, api_port, media, packets_of(media))
+        yield Running(server, port, api_port, media, copies.hashes_of_media(media, NO_H264_SETS))
 
 
 def path_of(publisher: str, key: str) -> str:

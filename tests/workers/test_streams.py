@@ -15,9 +15,9 @@ from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
 import pytest
-from tests.interop.copies import AUDIO, NO_H264_SETS, VIDEO, compare_track, hash_arguments, hashes_of_file
+from tests.interop.copies import AUDIO, NO_H264_SETS, VIDEO, compare_track, hash_arguments, hashes_of_media
 from tests.interop.tools import HashedPacket, ffmpeg, read_framemd5, require
-from tests.interop.tools import run as run_program
+from tests.support import made
 from tests.support.waiting import PATIENCE
 from tests.workers.support import KEPT, Server, running
 
@@ -29,21 +29,16 @@ SECONDS = 60
 """Of the file: longer than any test. It ends with the publisher."""
 
 
-@pytest.fixture(scope="module")
-def clip(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[HashedPacket]]:
+@pytest.fixture(scope="session")
+def clip() -> tuple[Path, list[HashedPacket]]:
     """Return a file with a picture and sound, and its packets."""
     require("ffmpeg")
-    folder = tmp_path_factory.mktemp("clip")
-    file = folder / "clip.mkv"
-    made = run_program(
-        "clip",
-        ffmpeg("-f", "lavfi", "-i", "testsrc=size=320x240:rate=25", "-f", "lavfi", "-i", "sine=sample_rate=48000",
-               "-t", str(SECONDS), "-c:v", "libx264", "-preset", "ultrafast", "-tune", "zerolatency", "-g", "25",
-               "-c:a", "aac", file),
-        folder,
+    file = made.by_ffmpeg(
+        ".mkv", "-f", "lavfi", "-i", "testsrc=size=160x120:rate=25", "-f", "lavfi", "-i", "sine=sample_rate=48000",
+        "-t", str(SECONDS), "-c:v", "libx264", "-preset", "ultrafast", "-tune", "zerolatency", "-g", "25",
+        "-c:a", "aac",
     )  # fmt: skip
-    assert made.process.returncode == 0, made.describe()
-    return file, hashes_of_file(file, NO_H264_SETS)
+    return file, hashes_of_media(file, NO_H264_SETS)
 
 
 @contextlib.asynccontextmanager
