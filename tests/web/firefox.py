@@ -23,6 +23,7 @@ user_pref("datareporting.policy.dataSubmissionEnabled", false);
 user_pref("app.update.enabled", false);
 user_pref("network.captive-portal-service.enabled", false);
 user_pref("browser.startup.page", 0);
+user_pref("dom.ipc.processPrelaunch.enabled", false);
 """
 
 

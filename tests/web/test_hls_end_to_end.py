@@ -130,6 +130,7 @@ async def check_screenshot(page: Page, file: Path) -> None:
 async def play(server: HlsServer, browser: Browser, protocol: str, folder: Path) -> Page:
     """Open the page, watch, stop the publisher, start it again, watch again."""
     page = await browser.open(f"{server.base}/live/cam/?controls=0")
+    await page.resize(640, 360)
     limit = DELAYS[server.variant]
     for run in ("first", "again"):
         with server.publishing("live/cam", protocol, *PICTURE, *SOUND, *ENCODERS):

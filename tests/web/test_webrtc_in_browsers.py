@@ -13,7 +13,7 @@ import time
 from collections.abc import AsyncIterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import Thread
+from threading import Event, Thread
 from typing import Any
 
 import pytest
@@ -21,6 +21,7 @@ from tests.browser import CLOCK, Browser, Page, launch
 from tests.protocols.sources.test_supervision import Frames
 from tests.protocols.webrtc.lossy_network import LossyNetwork
 from tests.protocols.webrtc.support import Fixture, running
+from tests.support.waiting import PATIENCE
 
 from polycast.hub.batch import FrameBatch
 from polycast.media.codec import Kind
@@ -44,6 +45,7 @@ FLAGS = (
     "--use-fake-ui-for-media-stream",
     "--allow-loopback-in-peer-connection",
     "--disable-features=WebRtcHideLocalIpsWithMdns",
+    "--window-size=640,360",
 )
 RTSP = {"rtspDisable": False, "protocols": "tcp", "rtspAddress": "127.0.0.1:0"}
 BARS = ((192, 192, 192), (192, 192, 0), (0, 192, 192), (0, 192, 0), (192, 0, 192), (192, 0, 0), (0, 0, 192))
@@ -324,6 +326,7 @@ user_pref("browser.shell.checkDefaultBrowser", false);
 user_pref("datareporting.policy.dataSubmissionEnabled", false);
 user_pref("app.update.enabled", false);
 user_pref("network.captive-portal-service.enabled", false);
+user_pref("dom.ipc.processPrelaunch.enabled", false);
 """
 
 FIREFOX_PAGE = """<!doctype html><video autoplay muted playsinline></video><script src="%sreader.js"></script><script>
@@ -340,6 +343,8 @@ video.addEventListener("playing", async () => report(await %s), { once: true });
 
 class _Report(BaseHTTPRequestHandler):
     page: bytes
+    asked: asyncio.Event
+    is_published: Event
     result: asyncio.Future[bytes]
     loop: asyncio.AbstractEventLoop
 
@@ -347,6 +352,8 @@ class _Report(BaseHTTPRequestHandler):
         pass
 
     def do_GET(self) -> None:
+        self.loop.call_soon_threadsafe(self.asked.set)
+        self.is_published.wait(PATIENCE)
         self._answer(self.page)
 
     def do_POST(self) -> None:
@@ -374,25 +381,32 @@ async def test_firefox_watches_what_ffmpeg_publishes(tmp_path: Path) -> None:
         port = fixture.app.servers["RTSP"].ports["rtspAddress"]
         base = f"http://127.0.0.1:{fixture.server.port}/cam/"
         page = FIREFOX_PAGE % (base, base, WATCH % (WATCH_SECONDS * 1000))
+        asked, is_published = asyncio.Event(), Event()
         loop = asyncio.get_running_loop()
-        handler = type("Report", (_Report,), {"page": page.encode(), "result": loop.create_future(), "loop": loop})
+        result = loop.create_future()
+        handler = type("Report", (_Report,), {
+            "page": page.encode(), "asked": asked, "is_published": is_published, "result": result, "loop": loop,
+        })  # fmt: skip
         site = ThreadingHTTPServer(("127.0.0.1", 0), handler)
         Thread(target=site.serve_forever, daemon=True).start()
-        with ffmpeg(port, "cam", *VP8):
-            await published(fixture, "cam")
-            pictures = Pictures(fixture)
-            firefox = await asyncio.create_subprocess_exec(
-                program, "--headless", "--no-remote", "--profile", str(tmp_path),
-                f"http://127.0.0.1:{site.server_port}/",
-                stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env={**os.environ, "HOME": str(tmp_path)},
-            )  # fmt: skip
-            try:
-                found = json.loads(await asyncio.wait_for(handler.result, 60 + WATCH_SECONDS))
+        firefox = await asyncio.create_subprocess_exec(
+            program, "--headless", "--no-remote", "--profile", str(tmp_path),
+            f"http://127.0.0.1:{site.server_port}/",
+            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env={**os.environ, "HOME": str(tmp_path)},
+        )  # fmt: skip
+        try:
+            await asyncio.wait_for(asked.wait(), PATIENCE)
+            with ffmpeg(port, "cam", *VP8):  # no sooner: Firefox takes long to start, and pictures cost
+                await published(fixture, "cam")
+                pictures = Pictures(fixture)
+                is_published.set()
+                found = json.loads(await asyncio.wait_for(result, PATIENCE + WATCH_SECONDS))
                 pictures.check(found)
-            finally:
-                firefox.terminate()
-                await firefox.wait()
-                site.shutdown()
-                site.server_close()
+        finally:
+            is_published.set()
+            firefox.terminate()
+            await firefox.wait()
+            site.shutdown()
+            site.server_close()
     print(found)
     check_bars(found)
