@@ -157,7 +157,7 @@ outboundFramesDiscarded id created remoteAddr state path query user
         ("", 1400),
         ("cam", 1400),
         ("#!::r=cam,m=bidirectional", 1400),
-        ("read:/cam", 1400),
+        ("read:../cam", 1400),
         ("read:other", 1404),
         ("publish:other", 1404),
         ("read:cam", 1404),

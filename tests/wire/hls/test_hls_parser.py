@@ -143,14 +143,49 @@ HEAD = b"#EXTM3U\n#EXT-X-TARGETDURATION:4\n"
         HEAD + b'#EXT-X-PART:DURATION=1,URI="a"\n' * (parser.MAXIMUM_PARTS + 1),
         b"#EXTM3U\n" + b"#EXT-X-STREAM-INF:BANDWIDTH=1\na\n" * (parser.MAXIMUM_VARIANTS + 2),
         b"#EXTM3U\n#EXT-X-STREAM-INF:BANDWIDTH=1\n",
-        b"#EXTM3U\n#EXT-X-STREAM-INF:BANDWIDTH=1,RESOLUTION=1x\na\n",
         b"#EXTM3U\n" + b"\n" * parser.MAXIMUM_PLAYLIST_SIZE,
     ],
-    ids=range(24),
+    ids=range(23),
 )
 def test_what_is_no_playlist(data: bytes) -> None:
     with pytest.raises(RemoteProtocolError):
         parse_playlist(data)
+
+
+@pytest.mark.parametrize(
+    "attributes",
+    [
+        "RESOLUTION=1x",
+        "RESOLUTION=1920*1080,FRAME-RATE=N/A",
+        "AVERAGE-BANDWIDTH=",
+        'name="main, first",x_rank=1',
+        'CODECS = "avc1.4d401f" ,VIDEO-RANGE=SDR',
+    ],
+)
+def test_attributes_that_are_not_needed_do_not_lose_the_playlist(attributes: str) -> None:
+    playlist = parse_playlist(f"#EXTM3U\n#EXT-X-STREAM-INF:{attributes}, BANDWIDTH=5\na.m3u8\n".encode())
+    assert isinstance(playlist, ParsedMultivariantPlaylist)
+    (variant,) = playlist.variants
+    assert (variant.uri, variant.bandwidth, variant.resolution, variant.frame_rate) == ("a.m3u8", 5, None, None)
+
+
+def test_the_key_that_can_be_used_among_those_of_several_systems() -> None:
+    file = b'#EXT-X-KEY:METHOD=AES-128,URI="file"\n'
+    other = b'#EXT-X-KEY:METHOD=AES-128,URI="skd://x",KEYFORMAT="com.apple.streamingkeydelivery"\n'
+    none = b"#EXT-X-KEY:METHOD=NONE\n"
+    segment = b"#EXTINF:1,\na.ts\n"
+    data = HEAD + file + other + segment + other + segment + none + segment + other + segment + file + segment
+    playlist = parse_playlist(data)
+    assert isinstance(playlist, ParsedMediaPlaylist)
+    uris = [None if each.key is None else each.key.uri for each in playlist.segments]
+    assert uris == ["file", "file", None, "skd://x", "file"]
+
+
+def test_key_formats_are_limited() -> None:
+    line = '#EXT-X-KEY:METHOD=AES-128,URI="a",KEYFORMAT="{}"\n'
+    keys = "".join(line.format(number) for number in range(parser.MAXIMUM_KEY_FORMATS + 1))
+    with pytest.raises(RemoteProtocolError):
+        parse_playlist(HEAD + keys.encode())
 
 
 @pytest.mark.parametrize("date", ["", "yesterday", "2019-02-30T00:00:00Z", "0001-01-01T00:00:00+23:59"])

@@ -27,6 +27,11 @@ from polycast.wire.srt.stream_id import StreamId, parse_stream_id
         ("#!::r=cam,m=publish", StreamId("cam", True)),
         ("#!::m=request,r=cam,u=me,s=secret", StreamId("cam", False, "me", "secret")),
         ("#!::h=host,t=stream,r=cam,x=y,m=publish", StreamId("cam", True)),
+        ("publish:/cam", StreamId("cam", True)),
+        ("read:floor/door/?token=x", StreamId("floor/door", False, query="token=x")),
+        ("publish:cam?a=b:user:pass:c=d", StreamId("cam", True, "user", "pass", "a=b&c=d")),
+        ("#!::r=/cam,m=publish,", StreamId("cam", True)),
+        ("#!:: r=cam, m=publish", StreamId("cam", True)),
         ("#!::r=cam?a=b=c,u=me", StreamId("cam", False, "me", query="a=b=c")),
     ],
 )

@@ -35,6 +35,9 @@ SUPPORTED_CODECS: Final = tuple(
 )
 """Prefixes of codec strings (RFC 6381), in lower case: the sample entries of MP4, also for MPEG-TS."""
 
+# The same, of subtitles (RFC 8216 section 3.5, ISO/IEC 14496-30): they have their own renditions, which are not played.
+SUBTITLE_CODECS: Final = ("stpp", "wvtt")
+
 
 @dataclass(frozen=True, slots=True)
 class Piece:
@@ -256,4 +259,4 @@ def choose_variant(playlist: ParsedMultivariantPlaylist) -> tuple[ParsedVariant,
 
 
 def _is_supported(codec: str) -> bool:
-    return codec.lower().startswith(SUPPORTED_CODECS)
+    return codec.lower().startswith(SUPPORTED_CODECS + SUBTITLE_CODECS)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import TypeVar
+
 from polycast.errors import RemoteProtocolError
 from polycast.media.timebase import WallTime
 from polycast.wire.hls.attributes import (
@@ -35,6 +38,14 @@ MAXIMUM_PARTS = 10_000
 """Parts of a media playlist; servers list those of the last seconds."""
 MAXIMUM_VARIANTS = 1_000
 """Variants, renditions and other entries of a multivariant playlist, each."""
+
+MAXIMUM_KEY_FORMATS = 16
+"""Key formats at a time; there are about five systems."""
+
+_Value = TypeVar("_Value")
+
+_IDENTITY = "identity"
+"""The key format whose keys are files (section 4.3.2.4); the others belong to systems of copy protection."""
 
 _MULTIVARIANT_TAGS = ("#EXT-X-STREAM-INF:", "#EXT-X-MEDIA:", "#EXT-X-I-FRAME-STREAM-INF:")
 
@@ -92,18 +103,23 @@ def _parse_multivariant(lines: list[str]) -> ParsedMultivariantPlaylist:
 
 
 def _make_variant(attributes: Attributes, uri: str) -> ParsedVariant:
-    frame_rate = attributes.get("FRAME-RATE")
-    resolution = attributes.get("RESOLUTION")
-    average = attributes.get("AVERAGE-BANDWIDTH")
     return ParsedVariant(
         uri=uri,
         bandwidth=parse_integer(attributes.get("BANDWIDTH", "0")),
-        average_bandwidth=None if average is None else parse_integer(average),
+        average_bandwidth=_hint(attributes, "AVERAGE-BANDWIDTH", parse_integer),
         codecs=tuple(name.strip() for name in attributes.get("CODECS", "").split(",") if name.strip()),
-        resolution=None if resolution is None else parse_resolution(resolution),
-        frame_rate=None if frame_rate is None else parse_decimal(frame_rate),
+        resolution=_hint(attributes, "RESOLUTION", parse_resolution),
+        frame_rate=_hint(attributes, "FRAME-RATE", parse_decimal),
         audio_group=attributes.get("AUDIO"),
     )
+
+
+def _hint(attributes: Attributes, name: str, parse: Callable[[str], _Value]) -> _Value | None:
+    """Return an optional attribute; None also if it is not valid, which should not make the playlist unusable."""
+    try:
+        return parse(attributes[name])
+    except (KeyError, RemoteProtocolError):
+        return None
 
 
 def _make_rendition(attributes: Attributes) -> ParsedRendition:
@@ -137,7 +153,8 @@ class _MediaParser:
         self._part_count = 0
         self._part_end = 0
         self._initialization: Initialization | None = None
-        self._key: Key | None = None
+        self._keys: dict[str, Key] = {}
+        """By key format: segments may be announced for several systems, with the same key (section 4.3.2.4)."""
         self._discontinuities = 0
         self._range_end: tuple[str, int] | None = None
         self._reset_segment()
@@ -193,11 +210,25 @@ class _MediaParser:
         elif name == "#EXT-X-MAP":
             self._initialization = self._make_initialization(parse_attributes(value))
         elif name == "#EXT-X-KEY":
-            self._key = _make_key(parse_attributes(value))
+            self._set_key(_make_key(parse_attributes(value)))
         elif name == "#EXT-X-PART":
             self._parse_part(parse_attributes(value))
         else:
             self._parse_header_tag(name, value)
+
+    def _set_key(self, key: Key | None) -> None:
+        if key is None:
+            self._keys.clear()
+        else:
+            self._keys.pop(key.key_format, None)
+            self._keys[key.key_format] = key
+        if len(self._keys) > MAXIMUM_KEY_FORMATS:
+            raise RemoteProtocolError("a media playlist has too many key formats")
+
+    @property
+    def _key(self) -> Key | None:
+        """The key that can be used, otherwise the last one."""
+        return self._keys.get(_IDENTITY) or next(reversed(self._keys.values()), None)
 
     def _parse_header_tag(self, name: str, value: str) -> None:
         if name == "#EXT-X-VERSION":
@@ -329,7 +360,7 @@ def _make_key(attributes: Attributes) -> Key | None:
     method = attributes.get("METHOD", "NONE")
     if method == "NONE":
         return None
-    return Key(method, attributes.get("URI"), attributes.get("IV"), attributes.get("KEYFORMAT", "identity"))
+    return Key(method, attributes.get("URI"), attributes.get("IV"), attributes.get("KEYFORMAT") or _IDENTITY)
 
 
 def _make_control(attributes: Attributes) -> ServerControl:

@@ -48,14 +48,15 @@ def _parse_standard(text: str) -> StreamId:
     values = {"m": "request"}
     for item in text.split(","):
         key, separator, value = item.partition("=")
-        if not separator:
+        if separator:
+            values[key.strip()] = value
+        elif item.strip():  # some clients end the list with a comma
             raise RemoteProtocolError(f"invalid value '{item}'")
-        values[key] = value
     publishes = _MODES.get(values["m"])
     if publishes is None:
         raise RemoteProtocolError(f"unsupported mode '{values['m']}'")
     path, separator, query = values.get("r", "").partition("?")
-    return StreamId(path, publishes, values.get("u", ""), values.get("s", ""), query)
+    return StreamId(path.strip("/"), publishes, values.get("u", ""), values.get("s", ""), query)
 
 
 def _parse_short(text: str) -> StreamId:
@@ -64,6 +65,9 @@ def _parse_short(text: str) -> StreamId:
     if publishes is None or not 1 <= len(parts) <= 4:
         raise RemoteProtocolError(_FORMS)
     path, *rest = parts
-    if len(rest) < 2:
-        return StreamId(path, publishes, query="".join(rest))
-    return StreamId(path, publishes, rest[0], rest[1], "".join(rest[2:]))
+    # Names have neither a question mark nor a slash at an end, but in URLs, from which many ids are copied, paths do.
+    path, _, query = path.partition("?")
+    path = path.strip("/")
+    queries = [each for each in (query, *(rest if len(rest) < 2 else rest[2:])) if each]
+    user, password = rest[:2] if len(rest) >= 2 else ("", "")
+    return StreamId(path, publishes, user, password, "&".join(queries))
