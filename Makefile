@@ -47,6 +47,7 @@ lint: $(VENV)/.test ## check style and types
 	@$(VENV)/bin/ruff check .
 	@$(VENV)/bin/ruff format --check .
 	@$(VENV)/bin/mypy
+	@$(VENV)/bin/mypy examples/*.py
 
 format: $(VENV)/.test ## bring the code into shape
 	@$(VENV)/bin/ruff check --fix .

@@ -65,13 +65,16 @@ class Caller:
         self.statuses: dict[str, set[int]] = {}
 
     def call_all(self, document: dict[str, Any], *, wrong: bool) -> None:
-        """Read, kick sessions, change the configuration, and read again; with ``wrong``, with wrong bodies too."""
+        """Read, kick sessions, change the configuration, and read again; with ``wrong``, with wrong bodies too.
+
+        What follows another document, which has just read everything, need not read it first.
+        """
         every = [result.ok() for result in schemathesis.openapi.from_dict(document).get_all_operations()]
         reads = [operation for operation in every if operation.method == "get" and operation.path not in ENDLESS]
         changes = sorted(
             (operation for operation in every if operation.method != "get"), key=lambda it: "/kick/" not in it.path
         )
-        for operation in [*reads, *changes, *reads]:
+        for operation in [*([] if self.statuses else reads), *changes, *reads]:
             call = partial(self.call, self.statuses.setdefault(operation.path, set()))
             try_examples(operation.as_strategy(), call)
             if wrong and operation.path in WITH_WRONG_BODIES:

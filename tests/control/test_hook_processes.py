@@ -28,7 +28,7 @@ from polycast.hub.retry import RetryPauses
 
 ROOT = Path(__file__).resolve().parents[2]
 HEAD = "rtspAddress: 127.0.0.1:0\nprotocols: [tcp]\nrtmpDisable: yes\nhlsDisable: yes\npaths:\n"
-MANY = 200
+MANY = 200 if os.environ.get("POLYCAST_SOAK") == "full" else 100
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="processes are looked up in /proc")
 
@@ -171,7 +171,7 @@ async def test_the_loop_stays_responsive_while_many_start(monkeypatch: pytest.Mo
     assert len(set(starts)) == 20, "commands were started without a turn of the loop between them"
 
 
-async def test_two_hundred_that_leave_children_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_many_that_leave_children_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     threads: list[threading.Thread] = []
     survey = command_guard.survey
 
@@ -194,7 +194,7 @@ async def test_two_hundred_that_leave_children_behind(tmp_path: Path, monkeypatc
     assert threading.main_thread() not in threads
 
 
-async def test_two_hundred_that_fail_for_ever_back_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_many_that_fail_for_ever_back_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(commands, "RESTART_PAUSES", RetryPauses(1.0, 60.0))
     paths = {f"cam{index}": {"runOnInit": "false", "runOnInitRestart": True} for index in range(MANY)}
     began = asyncio.get_running_loop().time()
@@ -242,7 +242,9 @@ class ServerProcess:
         await self.process.wait()
 
     async def no_descendants(self) -> None:
-        await until(lambda: not self.descendants())
+        async with asyncio.timeout(PATIENCE):
+            while self.descendants():  # noqa: ASYNC110 - it looks at every process of the machine
+                await asyncio.sleep(0.05)
 
 
 @contextlib.asynccontextmanager

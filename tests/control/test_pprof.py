@@ -48,15 +48,15 @@ def fields(data: bytes) -> Iterator[tuple[int, Any]]:
 
 
 def packed(data: bytes) -> list[int]:
-    return [value for _, value in fields(b"".join(b"\x08" + part for part in split_varints(data)))]
-
-
-def split_varints(data: bytes) -> Iterator[bytes]:
-    start = 0
-    for index, byte in enumerate(data):
+    found = []
+    value = shift = 0
+    for byte in data:
+        value |= (byte & 0x7F) << shift
+        shift += 7
         if byte < 0x80:
-            yield data[start : index + 1]
-            start = index + 1
+            found.append(value)
+            value = shift = 0
+    return found
 
 
 def decode(data: bytes) -> tuple[list[str], dict[tuple[str, ...], list[int]]]:
@@ -75,11 +75,16 @@ def decode(data: bytes) -> tuple[list[str], dict[tuple[str, ...], list[int]]]:
             parts = dict(fields(value))
             locations[parts[1]] = functions[dict(fields(parts[4]))[1]]
     types = [strings[dict(fields(value))[1]] for number, value in entries if number == 1]
-    samples = {}
+    samples: dict[tuple[str, ...], list[int]] = {}
     for number, value in entries:
         if number == 2:
             parts = dict(fields(value))
-            samples[tuple(locations[item] for item in packed(parts[1]))] = packed(parts[2])
+            stack = tuple(locations[item] for item in packed(parts[1]))
+            values = packed(parts[2])
+            # Lines of the same functions are different stacks.
+            samples[stack] = (
+                [a + b for a, b in zip(samples[stack], values, strict=True)] if stack in samples else values
+            )
     return types, samples
 
 
@@ -176,12 +181,15 @@ async def test_one_profile_at_a_time(server: Server) -> None:
 async def test_heap_profile_names_who_holds_memory(server: Server) -> None:
     await profile_of(server, "heap")  # begins to record
     kept = hold_memory()
-    types, samples = decode(await profile_of(server, "heap"))
+    profile = await profile_of(server, "heap")
+    assert (await server.http("pprof").get("/debug/pprof/heap?stop=1")).status_code == 200
+    types, samples = decode(profile)
     assert types == ["inuse_objects", "inuse_space"]
     held = sum(values[1] for stack, values in samples.items() if any("hold_memory" in name for name in stack))
     assert 4_000_000 <= held < 4_200_000
     assert len(kept) == 4_000_000
-    assert (await server.http("pprof").get("/debug/pprof/heap?stop=1")).status_code == 200
+    own = sum(values[0] for stack, values in samples.items() if stack[0].endswith("source_names._indents"))
+    assert own < 5000, "the profile is of the server, not of what is kept of the sources to make it"
     import tracemalloc
 
     assert not tracemalloc.is_tracing()

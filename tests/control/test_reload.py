@@ -356,6 +356,9 @@ async def test_a_program_changes_the_configuration() -> None:
         assert server.app.configuration is changed
 
 
+EDITS = 1000 if os.environ.get("POLYCAST_SOAK") == "full" else 250
+
+
 def random_text(randomness: random.Random) -> str:
     """Return a configuration, mostly valid."""
     lines = [FILE_HEAD]
@@ -387,15 +390,15 @@ async def test_random_edits_never_stop_it(file: Path) -> None:
         sending = asyncio.create_task(flow.keep_sending())
         taken = 0
         descriptors = tasks = 0
-        for number in range(1000):
+        for number in range(EDITS):
             file.write_text(random_text(randomness))
             taken += await server.reload()
             if number == 20:
                 descriptors, tasks = len(os.listdir("/proc/self/fd")), len(asyncio.all_tasks())
         sending.cancel()
-        assert 300 < taken < 900
+        assert 0.3 * EDITS < taken < 0.9 * EDITS
         await flow.check()
         status = await server.get("/v1/config/status")
-        assert status["successes"] + status["failures"] >= 1000
+        assert status["successes"] + status["failures"] >= EDITS
         await server.until(lambda: len(asyncio.all_tasks()) <= tasks + 3)
         assert len(os.listdir("/proc/self/fd")) <= descriptors + 10

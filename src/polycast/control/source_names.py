@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
+from array import array
 from functools import lru_cache
 from typing import Final
 
@@ -29,11 +30,11 @@ def function_at(file: str, line: int, modules: dict[str, str]) -> tuple[str, int
     """
     names: list[str] = []
     first = 1
-    indents = _indents(file)
+    indents, definitions = _indents(file)
     if 0 < line <= len(indents):
-        limit = indents[line - 1][0]
+        limit = indents[line - 1]
         for number in range(line, 0, -1):
-            indent, name = indents[number - 1]
+            indent, name = indents[number - 1], definitions.get(number)
             # The line of a definition belongs to it, because defaults and frames are created there.
             if name and (indent < limit or number == line):
                 first = first if names else number
@@ -45,15 +46,20 @@ def function_at(file: str, line: int, modules: dict[str, str]) -> tuple[str, int
 
 
 @lru_cache(_CACHED_FILES)
-def _indents(file: str) -> list[tuple[int, str]]:
-    """Return the indentation of each line, and the name that it defines or an empty string."""
+def _indents(file: str) -> tuple[array[int], dict[int, str]]:
+    """Return the indentation of each line, and the names that lines define, by their numbers.
+
+    One object for all lines: what is kept here appears in the next profile, and must not be most of it.
+    """
     try:
         with open(file, encoding="utf-8", errors="replace") as source:
             lines = source.read().split("\n")
     except OSError:
-        return []
-    found: list[tuple[int, str]] = []
-    for line in lines:
-        definition = _DEFINITION.match(line) if "def " in line or "class " in line else None
-        found.append((len(line) - len(line.lstrip()), definition[2] if definition is not None else ""))
-    return found
+        return array("I"), {}
+    indents = array("I", (len(line) - len(line.lstrip()) for line in lines))
+    definitions = {
+        number: definition[2]
+        for number, line in enumerate(lines, 1)
+        if ("def " in line or "class " in line) and (definition := _DEFINITION.match(line)) is not None
+    }
+    return indents, definitions
