@@ -200,7 +200,7 @@ def test_frames_arrive_unchanged(running: Running, publisher: str, key: str) -> 
         check(output, running.published)
 
 
-LATENCY = 2000
+LATENCY = 4000
 """Milliseconds in which lost packets are repaired, also several times in a row, and on a machine that stands still."""
 
 
