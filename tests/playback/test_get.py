@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,7 @@ from tests.playback.support import (
 )
 from tests.support.waiting import PATIENCE
 
-from polycast.playback import application
+from polycast.playback import application, downloads, output
 from polycast.playback.output import Abandoned, indexed
 
 NOTHING = {"status": "error", "error": "no recording segments found"}
@@ -295,3 +295,27 @@ async def test_other_methods_are_not_found(recorder: Recorder, method: str) -> N
     async with playing(recorder) as (_, client):
         assert (await client.request(method, "/get")).status_code == 404
         assert (await client.get("/other")).status_code == 404
+
+
+async def test_one_address_leaves_room_for_others(recorder: Recorder, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(downloads, "MAXIMUM_OF_CLIENT", 2)
+    monkeypatch.setattr(output, "BLOCK", 1)  # so that there are several blocks
+    recorder.write(0, 6, 0)
+    parameters = {"path": "cam", "start": at(0), "duration": "5"}
+    held = threading.Event()
+    read = output.fragmented
+
+    def waiting(*arguments: Any) -> Iterator[bytes]:
+        blocks = read(*arguments)
+        yield next(blocks)
+        held.wait(PATIENCE)
+        yield from blocks
+
+    monkeypatch.setattr(application, "fragmented", waiting)
+    async with playing(recorder) as (_, client):
+        async with client.stream("GET", "/get", params=parameters), client.stream("GET", "/get", params=parameters):
+            response = await client.get("/get", params=parameters)
+            assert (response.status_code, response.json()["error"]) == (503, "too many downloads of this address")
+            held.set()
+        response = await client.get("/get", params=parameters)
+    assert response.status_code == 200

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import AsyncGenerator, Iterator, Mapping
 from contextlib import aclosing
 from types import MappingProxyType
@@ -18,6 +19,8 @@ from polycast.playback.requests import NOT_STORED, RequestError
 
 MAXIMUM_DOWNLOADS: Final = 256
 """Responses that are being sent; each has an open file."""
+MAXIMUM_OF_CLIENT: Final = 64
+"""Those to one IP address, so that it leaves room for others; each may hold a megabyte."""
 _NO_HEADERS: Final[Mapping[str, str]] = MappingProxyType({})
 
 
@@ -27,7 +30,8 @@ class Downloads:
     def __init__(self, recordings: Recordings, log: Log) -> None:
         self._recordings = recordings
         self._log = log
-        self._count = 0
+        self._clients: Counter[str] = Counter()
+        """Responses that are being sent, by IP address."""
 
     async def respond(
         self, request: Request, source: Iterator[bytes], status: int = 200, headers: Mapping[str, str] = _NO_HEADERS
@@ -36,9 +40,12 @@ class Downloads:
 
         Raises RequestError if there are too many.
         """
-        if self._count >= MAXIMUM_DOWNLOADS:
+        client = request.client.host if request.client is not None else ""
+        if self._clients.total() >= MAXIMUM_DOWNLOADS:
             raise RequestError(503, "too many downloads")
-        blocks = self._blocks(source)
+        if self._clients[client] >= MAXIMUM_OF_CLIENT:
+            raise RequestError(503, "too many downloads of this address")
+        blocks = self._blocks(source, client)
         try:
             first = await anext(blocks, b"")
         except BaseException:
@@ -47,14 +54,16 @@ class Downloads:
         body = self._body(first, blocks, is_wanted=request.method != "HEAD")
         return _Download(body, status, {**NOT_STORED, **headers}, media_type="video/mp4")
 
-    async def _blocks(self, source: Iterator[bytes]) -> AsyncGenerator[bytes, None]:
-        self._count += 1
+    async def _blocks(self, source: Iterator[bytes], client: str) -> AsyncGenerator[bytes, None]:
+        self._clients[client] += 1
         try:
             async with aclosing(self._recordings.blocks(source)) as blocks:
                 async for block in blocks:
                     yield block
         finally:
-            self._count -= 1
+            self._clients[client] -= 1
+            if not self._clients[client]:
+                del self._clients[client]
 
     async def _body(
         self, first: bytes, rest: AsyncGenerator[bytes, None], *, is_wanted: bool
@@ -63,6 +72,7 @@ class Downloads:
             if not is_wanted:
                 return
             yield first
+            del first  # half a megabyte, for as long as the download takes
             try:
                 async for block in rest:
                     yield block
