@@ -78,9 +78,9 @@ def node(name: str, nats: Nats, folder: Path) -> Iterator[Server]:
 
 
 def publishing(url: str, color: str) -> list[str | Path]:
-    picture = f"testsrc2=size=320x240:rate={PICTURES_PER_SECOND},drawbox=color={color}"
+    picture = f"testsrc2=size=160x120:rate={PICTURES_PER_SECOND},drawbox=color={color}"
     encoder = ("-c:v", "libx264", "-preset", "ultrafast", "-tune", "zerolatency", "-g", "25", "-pix_fmt", "yuv420p")
-    return tools.ffmpeg("-re", "-f", "lavfi", "-i", picture, *encoder, "-f", "flv", url)
+    return tools.quick_ffmpeg("-re", "-f", "lavfi", "-i", picture, *encoder, "-f", "flv", url)
 
 
 def publisher(server: Server, path: str, color: str, folder: Path) -> contextlib.AbstractContextManager[Program]:

@@ -204,9 +204,11 @@ class Cluster:
         return self.start(name, SETTINGS.replace("{name}", name), name)
 
     def publish(self, place: str, url: str, form: str) -> Program:
-        picture = f"testsrc2=size=320x240:rate={PICTURES_PER_SECOND}"
+        picture = f"testsrc2=size=160x120:rate={PICTURES_PER_SECOND}"
         encoder = ("-c:v", "libx264", "-preset", "ultrafast", "-tune", "zerolatency", "-g", "12", "-pix_fmt", "yuv420p")
-        command = tools.ffmpeg("-re", "-f", "lavfi", "-i", picture, *encoder, "-f", form, *self._over_tcp(url), url)
+        command = tools.quick_ffmpeg(
+            "-re", "-f", "lavfi", "-i", picture, *encoder, "-f", form, *self._over_tcp(url), url
+        )
         return self.run(f"publisher-{place}", command, self.folder, place)
 
     def read(self, place: str, url: str) -> Pictures:

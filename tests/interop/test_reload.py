@@ -104,7 +104,7 @@ def film(tmp_path: Path) -> Path:
     file = tmp_path / "film.nut"
     encoder = ("-c:v", "libx264", "-preset", "ultrafast", "-tune", "zerolatency", "-g", "15", "-pix_fmt", "yuv420p")
     picture = ("-f", "lavfi", "-i", f"testsrc2=size=160x120:rate={RATE}", "-t", "60")
-    made = tools.run("film", tools.ffmpeg(*picture, *encoder, file), tmp_path, seconds=60)
+    made = tools.run("film", tools.quick_ffmpeg(*picture, *encoder, file), tmp_path, seconds=60)
     assert made.process.returncode == 0, made.describe()
     return file
 
