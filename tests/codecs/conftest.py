@@ -7,6 +7,7 @@ import subprocess
 
 import pytest
 from tests.codecs.media import Encode, Media
+from tests.interop.tools import quick_program
 
 VIDEO_SOURCE = ("-f", "lavfi", "-i", "testsrc2=size=320x180:rate=25:duration=1")
 AUDIO_SOURCE = ("-f", "lavfi", "-i", "sine=frequency=440:sample_rate=48000:duration=0.5")
@@ -16,7 +17,8 @@ AUDIO_SOURCE = ("-f", "lavfi", "-i", "sine=frequency=440:sample_rate=48000:durat
 def encoders() -> str:
     if shutil.which("ffmpeg") is None or shutil.which("ffprobe") is None:
         return ""
-    return subprocess.run(["ffmpeg", "-hide_banner", "-encoders"], capture_output=True, check=True, text=True).stdout
+    command = [quick_program(), "-hide_banner", "-encoders"]
+    return subprocess.run(command, capture_output=True, check=True, text=True).stdout
 
 
 @pytest.fixture(scope="session")
@@ -34,9 +36,8 @@ def encode(encoders: str, tmp_path_factory: pytest.TempPathFactory) -> Encode:
         if key not in made:
             path = folder / f"{len(made)}.{extension}"
             codec = ("-c:a" if audio else "-c:v", encoder)
-            subprocess.run(
-                ["ffmpeg", "-v", "error", "-y", "-threads", "1", *source, *codec, *arguments, str(path)], check=True
-            )
+            command = [quick_program(), "-v", "error", "-y", "-threads", "1", *source, *codec, *arguments, str(path)]
+            subprocess.run(command, check=True)
             made[key] = Media(path)
         return made[key]
 

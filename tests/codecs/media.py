@@ -25,11 +25,11 @@ class Media:
     @cached_property
     def stream(self) -> dict[str, Any]:
         """What ffprobe says about its first stream."""
-        return dict(self._probe("-show_streams")["streams"][0])
+        return dict(self._probed["streams"][0])
 
     @cached_property
     def packets(self) -> list[dict[str, Any]]:
-        return list(self._probe("-show_packets")["packets"])
+        return list(self._probed["packets"])
 
     def packet_data(self) -> list[bytes]:
         """The payload of each packet, in file order."""
@@ -42,8 +42,9 @@ class Media:
         size = int.from_bytes(self.data[position - 4 : position], "big")
         return self.data[position + 4 : position - 4 + size]
 
-    def _probe(self, what: str) -> dict[str, Any]:
-        command = ["ffprobe", "-v", "error", what, "-of", "json", str(self.path)]
+    @cached_property
+    def _probed(self) -> dict[str, Any]:
+        command = ["ffprobe", "-v", "error", "-show_streams", "-show_packets", "-of", "json", str(self.path)]
         return dict(json.loads(subprocess.run(command, capture_output=True, check=True).stdout))
 
 

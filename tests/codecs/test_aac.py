@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.codecs.media import Encode
+from tests.interop.tools import quick_program
 
 from polycast.codecs import aac
 from polycast.errors import LocalProtocolError, RemoteProtocolError
@@ -84,7 +85,7 @@ def test_ffmpeg_hears_nothing_in_silence(channels: int) -> None:
     configuration = aac.build_audio_specific_config(2, 48_000, channels)
     frame = aac.silent_frame(channels)
     data = (aac.build_adts_header(MPEG4Audio(configuration, 48_000, channels), len(frame)) + frame) * 20
-    command = ["ffmpeg", "-v", "error", "-f", "aac", "-i", "-", "-f", "s16le", "-"]
+    command = [quick_program(), "-v", "error", "-f", "aac", "-i", "-", "-f", "s16le", "-"]
     decoded = subprocess.run(command, input=data, capture_output=True, check=True)
     assert decoded.stderr == b""
     assert decoded.stdout == bytes(20 * 1024 * 2 * channels)

@@ -12,7 +12,7 @@ from polycast.media.codec import FLAC
 
 @pytest.mark.parametrize(("rate", "channels", "bits"), [(48_000, 2, 16), (44_100, 1, 16), (96_000, 2, 24)])
 def test_stream_info_agrees_with_ffmpeg(encode: Encode, rate: int, channels: int, bits: int) -> None:
-    depth = ("-sample_fmt", "s16" if bits == 16 else "s32")
+    depth = ("-sample_fmt", "s16" if bits == 16 else "s32", "-bits_per_raw_sample", str(bits))
     media = encode("flac", "mp4", "-ar", str(rate), "-ac", str(channels), "-strict", "experimental", *depth)
     codec = flac.parse_configuration_record(media.box(b"dfLa"))
     assert (codec.sample_rate, codec.channels) == (rate, channels)

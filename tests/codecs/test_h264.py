@@ -73,7 +73,9 @@ def test_dts_agree_with_ffmpeg(media: Media) -> None:
 
 
 def test_dts_of_variable_frame_rate(encode: Encode) -> None:
-    media = encode("libx264", "mp4", *BASE, "-preset", "fast", "-bf", "2", "-vf", "select='mod(n,5)'", "-vsync", "vfr")
+    media = encode(
+        "libx264", "mp4", *BASE, "-preset", "fast", "-bf", "2", "-vf", "select='mod(n,5)'", "-fps_mode", "vfr"
+    )
     codec, _ = h264.parse_configuration_record(media.box(b"avcC"))
     extractor = h264.DtsExtractor(codec, clock_rate=12_800)
     units = access_units(media)

@@ -73,11 +73,13 @@ def test_type_default_and_what_a_change_restarts(row: Row) -> None:
 @pytest.mark.parametrize("row", SUPPORTED, ids=name_of)
 def test_valid_values(row: Row) -> None:
     for value in row.accepts:
-        found = loaded(row.file(value.write))
+        text = row.file(value.write)
+        found = loaded(text)
         written = shown(found, row.key, of_path=row.of_path)
         assert written == (sorted(value.show) if row.type == "set" else value.show)
-        again = loaded(row.file(written))
-        assert again.configuration == found.configuration, "what the API shows can be sent back"
+        sent_back = row.file(written)
+        if sent_back != text:
+            assert loaded(sent_back).configuration == found.configuration, "what the API shows can be sent back"
 
 
 @pytest.mark.parametrize("row", [row for row in SUPPORTED if row.of_path], ids=name_of)

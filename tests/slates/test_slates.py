@@ -105,7 +105,9 @@ def make_clip(path: Path, *more: str) -> Path:
     picture = ["-f", "lavfi", "-i", "testsrc2=size=160x120:rate=25:duration=2"]
     sound = ["-f", "lavfi", "-i", "sine=frequency=440:sample_rate=48000:duration=2.1"]
     encoders = ["-c:v", "libx264", "-g", "25", "-bf", "2", "-pix_fmt", "yuv420p", "-c:a", "aac"]
-    subprocess.run(["ffmpeg", "-v", "error", "-y", *picture, *sound, *encoders, *more, str(path)], check=True)
+    subprocess.run(
+        [tools.quick_program(), "-v", "error", "-y", *picture, *sound, *encoders, *more, str(path)], check=True
+    )
     return path
 
 

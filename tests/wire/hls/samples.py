@@ -16,6 +16,7 @@ from typing import Any
 
 import av
 import pytest
+from tests.interop.tools import quick_program
 
 from polycast.codecs import aac, av1, flac, h264, h265, nal, vp9
 from polycast.codecs.opus import parse_id_header
@@ -63,7 +64,9 @@ def sample_folder() -> Path:
 def _encoders() -> str:
     if shutil.which("ffmpeg") is None:
         return ""
-    return subprocess.run(["ffmpeg", "-hide_banner", "-encoders"], capture_output=True, check=True, text=True).stdout
+    return subprocess.run(
+        [quick_program(), "-hide_banner", "-encoders"], capture_output=True, check=True, text=True
+    ).stdout
 
 
 @cache
@@ -81,7 +84,8 @@ def sample(
     else:
         source = f"aevalsrc=0.3*sin(440*2*PI*t)|0.3*sin(660*2*PI*t):s={sample_rate}:d={seconds}"
         choice = ["-c:a", encoder]
-    command = ["ffmpeg", "-v", "error", "-y", "-threads", "1", "-f", "lavfi", "-i", source, *choice, *arguments, path]
+    ffmpeg = (quick_program(), "-v", "error", "-y", "-threads", "1")
+    command = [*ffmpeg, "-f", "lavfi", "-i", source, *choice, *arguments, path]
     subprocess.run(command, check=True, capture_output=True)
     return read(path)
 

@@ -7,6 +7,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
+from tests.interop.tools import quick_program
 from tests.wire.hls import streams
 from tests.wire.hls.samples import AUDIO, VIDEO, essence, interleave, read_packets, sample, sample_folder
 
@@ -31,7 +32,7 @@ def written_by_ffmpeg(pair: tuple[str, str], flags: str, folder: Path) -> Path:
         sample(name)
         inputs += ["-i", str(next(sample_folder().glob(f"{name}-*")))]
     path = folder / "in.mp4"
-    command = ["ffmpeg", "-v", "error", *inputs, "-map", "0", "-map", "1", "-c", "copy", "-strict", "-2"]
+    command = [quick_program(), "-v", "error", *inputs, "-map", "0", "-map", "1", "-c", "copy", "-strict", "-2"]
     subprocess.run([*command, "-movflags", flags, "-y", str(path)], check=True)
     return path
 

@@ -9,6 +9,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from tests.interop.tools import quick_program
 from tests.wire.hls.samples import sample, sample_folder
 
 from polycast.errors import RemoteProtocolError
@@ -36,7 +37,7 @@ def test_files_of_ffmpeg(pair: tuple[str, str], flags: list[str], tmp_path: Path
         sample(name)
         inputs += ["-i", str(next(sample_folder().glob(f"{name}-*")))]
     path = tmp_path / "in.mp4"
-    command = ["ffmpeg", "-v", "error", *inputs, "-map", "0", "-map", "1", "-c", "copy", "-strict", "-2", *flags]
+    command = [quick_program(), "-v", "error", *inputs, "-map", "0", "-map", "1", "-c", "copy", "-strict", "-2", *flags]
     subprocess.run([*command, str(path)], check=True)
     show = ["ffprobe", "-v", "error", "-of", "json", "-show_entries", "packet=stream_index,pos,size,pts,dts", str(path)]
     packets = json.loads(subprocess.run(show, check=True, capture_output=True).stdout)["packets"]

@@ -9,6 +9,7 @@ from pathlib import Path
 from random import Random
 
 import pytest
+from tests.interop.tools import quick_program
 from tests.wire.hls.samples import Sample, essence, interleave, read_packets, sample, sample_folder
 from tests.wire.hls.streams import AUDIO, VIDEO, audio, merge, regular, track, video
 
@@ -39,7 +40,7 @@ def written_by_ffmpeg(pair: tuple[str, str], folder: Path) -> Path:
     path = folder / "in.ts"
     inputs = [word for source in sources for word in ("-i", str(source))]
     subprocess.run(
-        ["ffmpeg", "-v", "error", *inputs, "-map", "0", "-map", "1", "-c", "copy", "-y", str(path)], check=True
+        [quick_program(), "-v", "error", *inputs, "-map", "0", "-map", "1", "-c", "copy", "-y", str(path)], check=True
     )
     return path
 

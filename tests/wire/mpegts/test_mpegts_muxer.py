@@ -7,6 +7,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
+from tests.interop.tools import quick_program
 from tests.wire.hls.samples import interleave, sample
 from tests.wire.hls.streams import AUDIO, PPS, SPS, VIDEO, track
 
@@ -184,12 +185,12 @@ def test_ffmpeg_finds_nothing_wrong(video: str, audio: str, tmp_path: Path) -> N
         data.append(muxer.write_frame(index, frame, pts + 90_000, dts + 90_000))
     path = tmp_path / "out.ts"
     path.write_bytes(b"".join(data))
-    command = ["ffmpeg", "-v", "warning", "-xerror", "-i", str(path), "-map", "0", "-f", "null", "-"]
+    command = [quick_program(), "-v", "warning", "-xerror", "-i", str(path), "-map", "0", "-f", "null", "-"]
     result = subprocess.run(command, capture_output=True, text=True, check=True)
     assert result.stderr == ""
     # the decoded pictures are those of the input, one by one
     decoded = subprocess.run(
-        ["ffmpeg", "-v", "error", "-i", str(path), "-map", "0:v", "-f", "framemd5", "-"],
+        [quick_program(), "-v", "error", "-i", str(path), "-map", "0:v", "-f", "framemd5", "-"],
         capture_output=True,
         check=True,
     )

@@ -7,6 +7,7 @@ from pathlib import Path
 from random import Random
 
 import pytest
+from tests.interop.tools import quick_program
 
 from polycast.codecs import aac
 from polycast.media.codec import AC3, H264, MPEG4Audio
@@ -33,7 +34,7 @@ INPUTS = [
 
 def write(path: Path, *arguments: str) -> bytes:
     """Let FFmpeg write a transport stream."""
-    subprocess.run(["ffmpeg", "-v", "error", *INPUTS, *arguments, "-f", "mpegts", "-y", str(path)], check=True)
+    subprocess.run([quick_program(), "-v", "error", *INPUTS, *arguments, "-f", "mpegts", "-y", str(path)], check=True)
     return path.read_bytes()
 
 
