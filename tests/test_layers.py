@@ -115,6 +115,12 @@ def parse(text: str) -> ast.Module:
     return ast.parse(text)
 
 
+@functools.cache
+def import_statements(text: str) -> list[ast.Import | ast.ImportFrom]:
+    """Return those of a module, inside functions, too."""
+    return [node for node in ast.walk(parse(text)) if isinstance(node, ast.Import | ast.ImportFrom)]
+
+
 def relative(path: Path) -> str:
     return path.relative_to(PACKAGE).as_posix()
 
@@ -129,11 +135,11 @@ def imports(path: Path) -> Iterator[tuple[int, str, list[str]]]:
     Those inside functions and those for type checking only count, too.
     """
     package = ["polycast", *path.relative_to(PACKAGE).parent.parts]
-    for node in ast.walk(parse(path.read_text())):
+    for node in import_statements(path.read_text()):
         if isinstance(node, ast.Import):
             for alias in node.names:
                 yield node.lineno, alias.name, []
-        elif isinstance(node, ast.ImportFrom):
+        else:
             base = package[: len(package) - node.level + 1] if node.level else []
             source = ".".join([*base, *([node.module] if node.module else [])])
             yield node.lineno, source, [alias.name for alias in node.names]

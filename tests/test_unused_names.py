@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import ast
+import functools
 import re
-from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -52,16 +52,25 @@ def uses(tree: ast.Module) -> Iterator[str]:
             yield from re.findall(r"\A\w+\Z|\A\w+(?=:)|(?<=:)\w+\Z", node.value)
 
 
+@functools.cache
+def names() -> dict[Path, tuple[frozenset[str], tuple[str, ...]]]:
+    """Return the names that each module uses, and those that it defines."""
+    found = {}
+    for path in SOURCE.rglob("*.py"):
+        tree = ast.parse(path.read_text())
+        found[path.relative_to(SOURCE)] = frozenset(uses(tree)), tuple(definitions(tree))
+    return found
+
+
 def unused() -> list[str]:
     """Return ``file: name`` for each name that is only defined. The library's names are for its users."""
-    trees = {path.relative_to(SOURCE).as_posix(): ast.parse(path.read_text()) for path in SOURCE.rglob("*.py")}
-    used = Counter(name for tree in trees.values() for name in uses(tree))
+    used = frozenset().union(*(each for each, _ in names().values()))
     return sorted(
         f"{file}: {name}"
-        for file, tree in trees.items()
+        for file, defined in ((path.as_posix(), defined) for path, (_, defined) in names().items())
         if not file.startswith("api/")
-        for name in definitions(tree)
-        if not used[name] and not name.startswith("__")
+        for name in defined
+        if name not in used and not name.startswith("__")
         if not any(name in allowed.get(file, ()) for allowed in (CALLBACKS, STANDARDS))
     )
 
@@ -72,8 +81,7 @@ def test_every_name_is_used() -> None:
 
 def unused_settings(fields: Iterable[Field]) -> list[str]:
     """Return the keys of settings that nothing reads: as an attribute, by their names, or as those of a service."""
-    trees = [ast.parse(path.read_text()) for path in SOURCE.rglob("*.py") if "dialects" not in path.parts]
-    used = {name for tree in trees for name in uses(tree)}
+    used = frozenset().union(*(each for path, (each, _) in names().items() if "dialects" not in path.parts))
     return sorted(
         field.key
         for field in fields
