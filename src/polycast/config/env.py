@@ -63,6 +63,8 @@ def apply_environment(
     """Apply the variables of the dialect; existing paths are changed, not replaced."""
     variables: dict[str, str] = {}
     for prefix in reading.dialect.prefixes:
+        if not any(name.startswith(prefix) for name in environment):
+            continue  # most have none, and there are hundreds of settings
         applied = _Prefix(prefix, environment, reading)
         configuration = applied.apply(configuration)
         variables.update(applied.given)
