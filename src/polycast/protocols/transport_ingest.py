@@ -22,6 +22,8 @@ NO_SUPPORTED_TRACK: Final = (
     "Opus, MPEG-4 Audio, MPEG-1/2 Audio, AC-3"
 )
 
+REPLACED: Final = "the tracks of the stream were replaced by ones with other codecs"
+
 
 class TransportIngest:
     """Demuxes a transport stream and publishes its frames."""
@@ -45,6 +47,8 @@ class TransportIngest:
         self.stream: Stream | None = None
         self._losses: tuple[int, ...] = ()
         """Those of each track that the stream has been told of."""
+        self.problem = NO_SUPPORTED_TRACK
+        """Why `tick` returned False."""
         self._since: float | None = None
         """When the first data came; None before, and once the tracks are known."""
 
@@ -59,12 +63,15 @@ class TransportIngest:
         self._forward(self._demuxer.flush(is_whole=False), now)
 
     def tick(self, now: float) -> bool:
-        """To be called about once a second. Return False if the stream has no track that is supported."""
+        """To be called about once a second. Return False if the stream cannot go on; see ``problem``."""
         counters = self._demuxer.counters
         self._counters.packets_invalid = counters.broken + counters.scrambled
         self._counters.packets_lost = counters.continuity_errors
         self._loss.update(counters.continuity_errors, now)
         self._count_losses()
+        if self._demuxer.is_replaced:
+            self.problem = REPLACED
+            return False
         if self._since is None or now - self._since < ANALYSIS_SECONDS:
             return True
         self._forward(self._demuxer.end_analysis(), now)

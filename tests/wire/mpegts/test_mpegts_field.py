@@ -173,3 +173,14 @@ def test_a_late_map_of_the_first_program_is_awaited() -> None:
     data += written.section(0, association((1, 0x100), (2, 0x200)))
     data += written.map(0x100, 1, (VIDEO_TYPE, 0x101)) + pictures(written, 0x101, b"ab")
     assert marks_of(data) == b"ab"
+
+
+def test_other_codecs_are_another_stream() -> None:
+    written = Written()
+    demuxer = Demuxer()
+    demuxer.receive_data(written.section(0, association((1, 0x100))) + written.map(0x100, 1, (VIDEO_TYPE, 0x101)))
+    demuxer.receive_data(pictures(written, 0x101, b"abc"))
+    assert demuxer.tracks is not None
+    for kind, is_replaced in ((0x05, False), (0x24, True), (VIDEO_TYPE, False)):
+        demuxer.receive_data(written.map(0x100, 1, (kind, 0x101)))
+        assert demuxer.is_replaced == is_replaced

@@ -43,6 +43,16 @@ def numbers(formats: list[Format]) -> list[int]:
     return [item.payload_type for item in formats]
 
 
+def test_the_direction_of_the_session_is_that_of_its_media() -> None:
+    data = (OFFERS / "chromium-view.sdp").read_bytes()
+    session, separator, media = data.partition(b"m=")
+    assert media.count(b"a=recvonly\n") == 2
+    moved = session + b"a=recvonly\n" + separator + media.replace(b"a=recvonly\n", b"", 1)
+    assert [media.direction for media in parse_description(moved).medias] == ["recvonly", "recvonly"]
+    contrary = session + b"a=sendonly\n" + separator + media
+    assert [media.direction for media in parse_description(contrary).medias] == ["recvonly", "recvonly"]
+
+
 def test_chromium_views() -> None:
     description = offer("chromium-view")
     assert description.credentials == Credentials("OMFD", "/mWrLP/opdpqoQEvnBlzAQ0b")

@@ -12,7 +12,7 @@ from polycast.hub.stream import PacketReader, Stream
 from polycast.media.codec import MPEGTS
 from polycast.media.track import Track, describe_tracks
 from polycast.protocols.rtsp.context import MediaOwner, SessionContext
-from polycast.protocols.transport_ingest import NO_SUPPORTED_TRACK, TransportIngest
+from polycast.protocols.transport_ingest import TransportIngest
 
 
 def is_demuxed(path: Path, tracks: Sequence[Track]) -> bool:
@@ -61,7 +61,7 @@ class DemuxedStream(PacketReader):
         """Called about once a second."""
         try:
             if not self._ingest.tick(now):
-                self._session.close(NO_SUPPORTED_TRACK)
+                self._session.close(self._ingest.problem)
         except PathError as error:
             self._session.close(str(error))
 

@@ -30,7 +30,7 @@ from polycast.protocols.srt.reader import SharedDatagrams, TransportReader
 from polycast.protocols.srt.refusals import rejection_of
 from polycast.protocols.srt.statistics import statistics_of
 from polycast.protocols.transport_form import select_tracks
-from polycast.protocols.transport_ingest import NO_SUPPORTED_TRACK, TransportIngest
+from polycast.protocols.transport_ingest import TransportIngest
 from polycast.wire.srt.connection import Connection as Engine
 from polycast.wire.srt.key_material import KeyMaterial
 from polycast.wire.srt.keys import ConnectionKeys
@@ -333,7 +333,7 @@ class Connection(Publisher):
         stream = media.ingest.stream if media.ingest is not None else None
         media.link.share.weight = 1 + len(stream.readers) if stream is not None else 1
         if media.ingest is not None and not media.ingest.tick(now):
-            self.close(NO_SUPPORTED_TRACK)
+            self.close(media.ingest.problem)
             return
         dropped = engine.sent.dropped_packets
         if dropped != media.told_dropped and media.mode == "read":

@@ -13,7 +13,7 @@ from polycast.media.track import Track
 from polycast.protocols.pull import PullContext, Puller, PullError
 from polycast.protocols.srt.address import parse_address
 from polycast.protocols.srt.client import Client
-from polycast.protocols.transport_ingest import NO_SUPPORTED_TRACK, TransportIngest
+from polycast.protocols.transport_ingest import TransportIngest
 
 _CHECK_SECONDS: Final = 1.0
 _CLOSE_SECONDS: Final = 0.5
@@ -53,7 +53,7 @@ class SrtPuller(Puller):
                 if client.link is not None and ingest.stream is not None:
                     client.link.share.weight = 1 + len(ingest.stream.readers)
                 if not ingest.tick(client.now()):
-                    raise PullError(NO_SUPPORTED_TRACK)
+                    raise PullError(ingest.problem)
             client.lost.result()
         finally:
             await client.close(_CLOSE_SECONDS)

@@ -11,7 +11,7 @@ from polycast.hub.stats import Counters
 from polycast.hub.stream import Stream
 from polycast.media.track import Track
 from polycast.protocols.pull import PullContext, Puller, PullError
-from polycast.protocols.transport_ingest import NO_SUPPORTED_TRACK, TransportIngest
+from polycast.protocols.transport_ingest import TransportIngest
 from polycast.protocols.udp.address import parse_address
 from polycast.protocols.udp.input import Input
 
@@ -48,7 +48,7 @@ class MpegtsPuller(Puller):
 
         def tick(now: float) -> None:
             if not ingest.tick(now):
-                raise PullError(NO_SUPPORTED_TRACK)
+                raise PullError(ingest.problem)
             context.counters.packets_lost = found.packets_lost
             context.counters.packets_invalid = found.packets_invalid
 

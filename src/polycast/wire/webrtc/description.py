@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from polycast.errors import RemoteProtocolError
-from polycast.wire.sdp import MediaDescription, SessionDescription, parse_sdp
+from polycast.wire.sdp import Attribute, MediaDescription, SessionDescription, parse_sdp
 from polycast.wire.webrtc.candidates import MAXIMUM_CANDIDATES, Candidate, parse_candidate
 from polycast.wire.webrtc.ice import Credentials
 
@@ -106,7 +106,8 @@ def parse_description(data: bytes) -> RemoteDescription:
     sdp = parse_sdp(data)
     if not sdp.medias:
         raise RemoteProtocolError("the description has no media")
-    medias = tuple(_parse_media(media, index) for index, media in enumerate(sdp.medias))
+    direction = _direction(sdp.attributes, "sendrecv")
+    medias = tuple(_parse_media(media, index, direction) for index, media in enumerate(sdp.medias))
     accepted = [index for index, media in enumerate(medias) if not media.is_rejected]
     first = sdp.medias[accepted[0]] if accepted else sdp.medias[0]
     bundled = _bundled(sdp)
@@ -185,7 +186,12 @@ def _bundled(sdp: SessionDescription) -> frozenset[str]:
     return frozenset(mids)
 
 
-def _parse_media(media: MediaDescription, index: int) -> RemoteMedia:
+def _direction(attributes: Sequence[Attribute], default: str) -> str:
+    """Return the direction; the one of the session is the default of its media (RFC 8866 section 6.7)."""
+    return next((name for name, _ in attributes if name in DIRECTIONS), default)
+
+
+def _parse_media(media: MediaDescription, index: int, direction: str) -> RemoteMedia:
     # Port 0 rejects a medium, unless it only exists within the bundle (RFC 9143 section 6).
     is_rejected = media.port == 0 and not media.has_attribute("bundle-only")
     is_rtp = media.media in ("audio", "video")
@@ -195,7 +201,7 @@ def _parse_media(media: MediaDescription, index: int) -> RemoteMedia:
     return RemoteMedia(
         kind=media.media,
         mid=media.attribute("mid") or str(index),
-        direction=next((name for name, _ in media.attributes if name in DIRECTIONS), "sendrecv"),
+        direction=_direction(media.attributes, direction),
         formats=_parse_formats(media) if is_rtp else (),
         extensions=_parse_extensions(media),
         ssrcs=ssrcs,
