@@ -25,15 +25,8 @@ help: ## list the targets
 run: $(VENV)/.installed ## install into .venv and start the server with a demo stream (ARGS="my.yml" for your own)
 	@$(VENV)/bin/polycast $(or $(ARGS),--demo)
 
-# The inner layers, which need no other programs: what starts one (tests/support/programs.py) is left to "make test".
-UNIT_TESTS := $(addprefix tests/,wire hub rtp codecs net config media security test_layers.py test_programs.py)
-# What forgets nothing: the rows of a codec, the effects of settings, the fields of the API, the generated documents.
-COMPLETENESS_TESTS := $(addprefix tests/,test_codec_table.py test_live_keys.py test_documents.py test_metric_document.py \
-	test_protocol_of_its_own.py control/test_items.py control/test_openapi.py control/test_page.py \
-	api/test_library_document.py)
-
 check: lint ## style, types, the tests of the inner layers, and whether anything was forgotten, in about a minute
-	@$(PYTHON) -m pytest -q -n auto --dist worksteal -m "not programs" $(UNIT_TESTS) $(COMPLETENESS_TESTS)
+	@$(PYTHON) -m tests.run --check
 
 # Most tests wait for other programs, so that many of them do not disturb each other on two processors. tests/run.py says
 # what runs beside what, tests/support/schedule.py on which worker and in which order. What fails runs once more alone: if

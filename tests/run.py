@@ -1,5 +1,5 @@
 """Runs all tests, as ``make test`` does: what waits for other programs, what browsers show, and in the pauses of both
-those of the inner layers.
+those of the inner layers. With ``--check``, only those that need no other programs, as ``make check`` does.
 """
 
 from __future__ import annotations
@@ -27,6 +27,16 @@ INNER = (
 """Folders whose tests need little but the processor, and files that lie in no folder, in two halves. Each runs in one
 process: pytest-xdist needs longer to hand out a test than most of these tests take.
 """
+CHECKED = (
+    ("wire", "test_layers.py", "test_programs.py", "test_codec_table.py", "test_live_keys.py", "test_documents.py",
+     "test_metric_document.py", "test_protocol_of_its_own.py"),
+    ("codecs", "config", "hub", "media", "net", "rtp", "security", "control/test_items.py", "control/test_openapi.py",
+     "control/test_page.py", "api/test_library_document.py"),
+)  # fmt: skip
+"""The tests of ``make check``, in two halves, too. Those of files show whether anything was forgotten: the rows of a
+codec, the effects of settings, the fields of the API, the generated documents. What starts another program
+(tests/support/programs.py) is left out.
+"""
 BROWSERS = ("web/test_hls_end_to_end.py", "web/test_webrtc_in_browsers.py")
 """Files that judge how a picture moves in a browser; one test runs at a time."""
 MANY = 50
@@ -39,7 +49,7 @@ class Part:
 
     All parts run at the same time. By its ``niceness``, what is judged by its pace comes first, and what needs little
     but the processor fills the pauses of the others. Without ``workers``, one process runs its tests. ``first_worker``
-    keeps their ports apart.
+    keeps their ports apart. ``marks``: an expression that chooses among the tests.
     """
 
     name: str
@@ -48,6 +58,7 @@ class Part:
     without: tuple[Path, ...] = ()
     niceness: int = 0
     first_worker: int = 0
+    marks: str = ""
 
     def start(self, output: int | None = None) -> subprocess.Popen[bytes]:
         """Run its tests."""
@@ -61,15 +72,29 @@ class Part:
     def _pytest(self, *options: str, output: int | None = None) -> subprocess.Popen[bytes]:
         ignored = [option for path in self.without for option in ("--ignore", str(path))]
         cache = ("-o", f"cache_dir={ROOT / '.pytest_cache' / self.name}")
-        command = [sys.executable, "-m", "pytest", "-q", *cache, *options, *ignored, *map(str, self.paths)]
+        marked = ("-m", self.marks) if self.marks else ()
+        command = [sys.executable, "-m", "pytest", "-q", *cache, *options, *marked, *ignored, *map(str, self.paths)]
         environment = {**os.environ, "POLYCAST_FIRST_WORKER": str(self.first_worker)}
         nice = ("nice", "-n", str(self.niceness))
         return subprocess.Popen([*nice, *command], cwd=ROOT, env=environment, stdout=output, stderr=output)
 
 
-def parts(workers: int) -> tuple[Part, Part, Part, Part]:
+def paths(names: Iterable[str]) -> tuple[Path, ...]:
+    """Return the files and folders of these names."""
+    return tuple(path for name in names for path in sorted(TESTS.glob(name)))
+
+
+def checked_parts() -> tuple[Part, ...]:
+    """Return the halves of what ``make check`` runs."""
+    return tuple(
+        Part(name, 0, paths(names), first_worker=number, marks="not programs")
+        for number, (name, names) in enumerate(zip(("wire", "inner"), CHECKED, strict=True))
+    )
+
+
+def parts(workers: int) -> tuple[Part, ...]:
     """Return those that wait for other programs, those of the browsers, and the halves of those of the inner layers."""
-    wire, others = (tuple(path for name in half for path in sorted(TESTS.glob(name))) for half in INNER)
+    wire, others = map(paths, INNER)
     browsers = tuple(TESTS / name for name in BROWSERS)
     return (
         Part("programs", workers, (TESTS,), without=(*wire, *others, *browsers), niceness=4),
@@ -109,9 +134,8 @@ def failed(part: Part, status: int) -> bool:
     return status != pytest.ExitCode.OK
 
 
-def run(workers: int) -> Iterable[str]:
-    """Run all tests; yield the names of the parts in which some failed. The first one shows its progress."""
-    first, *others = parts(workers)
+def run(first: Part, *others: Part) -> Iterable[str]:
+    """Run parts at the same time; yield the names of those in which some tests failed. The first shows its progress."""
     with contextlib.ExitStack() as stack:
         outputs = [stack.enter_context(tempfile.TemporaryFile()) for _ in others]
         running = [first.start(), *(part.start(output.fileno()) for part, output in zip(others, outputs, strict=True))]
@@ -129,13 +153,15 @@ def run(workers: int) -> Iterable[str]:
 
 
 def main() -> int:
-    """Run all tests, and return 1 if some failed twice."""
+    """Run the tests, and return 1 if some failed twice."""
     parser = argparse.ArgumentParser(prog="python -m tests.run", description=__doc__)
     parser.add_argument("--workers", type=int, default=6, help="tests that wait for other programs at the same time")
+    parser.add_argument("--check", action="store_true", help="only what needs no other programs")
     options = parser.parse_args()
-    compile_all()
+    if not options.check:
+        compile_all()
     with contextlib.suppress(KeyboardInterrupt), made.common_folder():
-        names = list(run(options.workers))
+        names = list(run(*(checked_parts() if options.check else parts(options.workers))))
         if names:
             print(f"tests failed: {', '.join(names)}", file=sys.stderr)
         return bool(names)

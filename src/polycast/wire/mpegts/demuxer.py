@@ -80,8 +80,6 @@ class Demuxer:
         """The tracks; None until the parameters of all their codecs are known. No frame is returned before."""
         self.skipped: tuple[int, ...] = ()
         """Stream types of elementary streams that are not supported."""
-        self.is_replaced = False
-        """Whether the current map has none of the tracks, but others that are supported: another stream has begun."""
         self._buffer = b""
         self._synchronization = Synchronization()
         self._counters_by_pid: dict[int, int] = {}
@@ -93,6 +91,14 @@ class Demuxer:
         self._extender = TimestampExtender(ts.TIMESTAMP_BITS)
         self._probed = 0
         self._waiting: list[tuple[_Stream, Frame]] = []
+
+    @property
+    def is_replaced(self) -> bool:
+        """Whether the current map has none of the tracks, but others that are supported: another stream has begun."""
+        program = self._tables.program
+        if self.tracks is None or self._streams or program is None:
+            return False
+        return any(make_parser(stream) for stream in program.streams)
 
     @property
     def losses(self) -> tuple[int, ...]:
@@ -263,7 +269,6 @@ class Demuxer:
                         self._bind(each, stream.pid)
                         rest.remove(each)
                         break
-        self.is_replaced = not self._streams and any(make_parser(stream) for stream in program.streams)
 
     def _bind(self, stream: _Stream, pid: int) -> None:
         if stream.pid != pid:
