@@ -27,7 +27,8 @@ from tests.playback.support import (
 )
 from tests.support.waiting import PATIENCE
 
-from polycast.playback import application, downloads, output
+from polycast.playback import application, downloads, output, recordings
+from polycast.playback.index import RecordingIndex, Segment
 from polycast.playback.output import Abandoned, indexed
 
 NOTHING = {"status": "error", "error": "no recording segments found"}
@@ -319,3 +320,72 @@ async def test_one_address_leaves_room_for_others(recorder: Recorder, monkeypatc
             held.set()
         response = await client.get("/get", params=parameters)
     assert response.status_code == 200
+
+
+async def test_a_long_period_is_looked_up_in_parts(recorder: Recorder, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recordings, "PAGE", 2, raising=False)
+    for index in range(7):
+        recorder.write(2 * index, 2, index)
+    sizes = []
+    look_up = RecordingIndex.segments
+
+    def counting(*arguments: Any, **options: Any) -> list[Segment]:
+        found = look_up(*arguments, **options)
+        sizes.append(len(found))
+        return found
+
+    monkeypatch.setattr(RecordingIndex, "segments", counting)
+    async with playing(recorder) as (_, client):
+        body = (await client.get("/get", params={"path": "cam", "start": at(3), "duration": "10.5"})).content
+    video = read_fragments(body)[VIDEO]
+    assert names(video) == list(range(20, 135))
+    assert [sample.time for sample in video if sample.duration] == [9000 * index for index in range(105)]
+    assert max(sizes) == 2
+
+
+@pytest.mark.parametrize(
+    "target", ["/list?path=cam", "/get?path=cam&format=mp4&duration=5&start=", "/export?path=cam&duration=5&start="]
+)
+async def test_one_address_cannot_have_many_whole_periods_looked_up(
+    recorder: Recorder, monkeypatch: pytest.MonkeyPatch, target: str
+) -> None:
+    monkeypatch.setattr(downloads, "MAXIMUM_LOOKUPS_OF_CLIENT", 1, raising=False)
+    recorder.write(0, 6, 0)
+    if target.endswith("="):
+        target += at(0)
+    held, begun = threading.Event(), threading.Event()
+    ask = RecordingIndex._ask
+
+    def waiting(*arguments: Any) -> list[Any]:
+        begun.set()
+        held.wait(2 * PATIENCE)
+        return ask(*arguments)
+
+    monkeypatch.setattr(RecordingIndex, "_ask", waiting)
+    async with playing(recorder) as (_, client):
+        first = asyncio.create_task(client.get(target))
+        await asyncio.to_thread(begun.wait, PATIENCE)
+        try:
+            response = await client.get(target, timeout=PATIENCE)
+        finally:
+            held.set()
+        assert response.status_code == 503
+        assert response.json()["error"] == "too many requests for all of a period of this address"
+        assert (await first).status_code == 200
+        assert (await client.get(target)).status_code == 200
+
+
+async def test_one_address_has_few_downloads_with_a_large_index(
+    recorder: Recorder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(downloads, "MAXIMUM_LARGE_OF_CLIENT", 0, raising=False)
+    recorder.write(0, 6, 0)
+    query = {"path": "cam", "start": at(0), "duration": "5", "format": "mp4"}
+    async with playing(recorder) as (_, client):
+        assert (await client.get("/get", params=query)).status_code == 200
+        monkeypatch.setattr(application, "MAXIMUM_KEPT_HEAD", 100)
+        response = await client.get("/get", params=query)
+    assert (response.status_code, response.json()["error"]) == (
+        503,
+        "too many downloads of long periods of this address",
+    )

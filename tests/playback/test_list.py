@@ -16,6 +16,7 @@ import pytest
 from tests.playback.support import OTHER_STREAM, Recorder, playing
 from tests.support.waiting import PATIENCE, until
 
+from polycast.playback import application
 from polycast.playback.requests import unreadable
 from polycast.record.entries import Entries
 
@@ -55,6 +56,18 @@ async def test_a_list(recorder: Recorder) -> None:
         assert (second["start"], second["duration"]) == ("2023-11-14T23:14:20+01:00", 2.5)
         assert parse_qs(urlsplit(second["url"]).query)["duration"] == ["2.5"]
         assert (await client.get("/get?" + urlsplit(second["url"]).query)).status_code == 200
+
+
+@pytest.mark.parametrize("at_once", [1, 2, 3, 1000])
+async def test_a_long_list_is_written_in_parts(
+    recorder: Recorder, monkeypatch: pytest.MonkeyPatch, at_once: int
+) -> None:
+    monkeypatch.setattr(application, "ENTRIES_AT_ONCE", at_once)
+    for index in range(3):
+        recorder.write(10 * index, 2, 0)
+    async with playing(recorder) as (_, client):
+        response = await client.get("/list", params={"path": "cam"})
+    assert [entry["start"][17:19] for entry in response.json()] == ["20", "30", "40"]
 
 
 @pytest.mark.parametrize("year", ["0001", "1600", "2200", "9999"])

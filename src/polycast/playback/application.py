@@ -7,7 +7,7 @@ import asyncio
 import re
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 from functools import partial
 from typing import Final
 from urllib.parse import urlencode
@@ -24,7 +24,7 @@ from polycast.errors import PolycastError
 from polycast.log import Log
 from polycast.media.timebase import NANOSECONDS
 from polycast.playback import requests
-from polycast.playback.downloads import Downloads
+from polycast.playback.downloads import Downloads, client_of
 from polycast.playback.hls import RecordedHls
 from polycast.playback.index import Period
 from polycast.playback.openapi import get_document
@@ -41,6 +41,8 @@ MAXIMUM_KEPT_HEAD: Final = 8 * 1024 * 1024
 """Bytes of the index of such a file."""
 MAXIMUM_ENTRIES: Final = 100_000
 """Periods in a list; a year with a gap every five minutes has as many."""
+ENTRIES_AT_ONCE: Final = 1_000
+"""Periods of a list that are written at once; the next ones follow when the client has taken these."""
 MAXIMUM_PATHS: Final = 10_000
 """Paths in their list."""
 _RANGE = re.compile(r"bytes=(\d{0,18})-(\d{0,18})", re.ASCII)
@@ -100,17 +102,19 @@ class Playback:
         name = requests.path_name(request)
         start, end = requests.optional_date_time(request, "start"), requests.optional_date_time(request, "end")
         record_path = self._record_path(name)
-        try:
-            periods = await self._recordings.periods(
-                record_path, name, start.time if start else None, end.time if end else None
-            )
-        except OSError as error:
-            raise requests.unreadable(error) from None
+        places = self._downloads.lookups
+        with places.taken(client_of(request)):
+            try:
+                periods = await self._recordings.periods(
+                    record_path, name, start.time if start else None, end.time if end else None
+                )
+            except OSError as error:
+                raise requests.unreadable(error) from None
         if not periods:
             raise RequestError(404, NOTHING_RECORDED)
         base = f"{request.url.scheme}://{request.headers.get('host', '')}/get?"
-        body = await self._recordings.run(lambda: _encode_list(name, periods[:MAXIMUM_ENTRIES], start, end, base))
-        return Response(body, media_type="application/json", headers=NOT_STORED)
+        source = _encode_list(name, periods[:MAXIMUM_ENTRIES], start, end, base)
+        return await self._downloads.respond(request, source, media_type="application/json", places=places)
 
     async def paths(self, _: Request) -> Response:
         """Answer which paths have recordings that everybody may play."""
@@ -140,11 +144,10 @@ class Playback:
         record_path = self._record_path(name)
         files = self._recordings.files
         try:
-            segments = await self._recordings.segments(record_path, name, start, start + duration)
             if form == "mp4":
-                key = (name, wanted, tuple(segments))
-                return await self._get_indexed(request, key, partial(indexed, files, segments, wanted))
-            source = fragmented(files, segments, wanted)
+                return await self._get_indexed(request, record_path, name, wanted)
+            pages = await self._recordings.pages(record_path, name, start, start + duration)
+            source = fragmented(files, pages, wanted)
             return await self._downloads.respond(request, source, headers={"Accept-Ranges": "none"})
         except NothingRecorded:
             raise RequestError(404, NOTHING_RECORDED) from None
@@ -163,10 +166,7 @@ class Playback:
         wanted = Wanted(first.time, duration, skips_gaps=True)
         record_path = self._record_path(name)
         try:
-            segments = await self._recordings.segments(record_path, name, first.time, first.time + duration)
-            key = (name, wanted, tuple(segments))
-            make = partial(indexed, self._recordings.files, segments, wanted)
-            response = await self._get_indexed(request, key, make)
+            response = await self._get_indexed(request, record_path, name, wanted)
         except NothingRecorded:
             raise RequestError(404, NOTHING_RECORDED) from None
         except PeriodTooLong:
@@ -178,20 +178,14 @@ class Playback:
         response.headers["Content-Disposition"] = f'attachment; filename="{file}"'
         return response
 
-    async def _get_indexed(
-        self, request: Request, key: tuple[object, ...], make: Callable[[Callable[[], bool]], IndexedFile]
-    ) -> Response:
-        kept = self._kept.pop(key, None)
-        file = kept if kept is not None else await self._make(make)
-        if file.head_size <= MAXIMUM_KEPT_HEAD:
-            self._kept[key] = file
-            if len(self._kept) > MAXIMUM_KEPT:
-                self._kept.popitem(last=False)
+    async def _get_indexed(self, request: Request, record_path: str, name: str, wanted: Wanted) -> Response:
+        with self._downloads.lookups.taken(client_of(request)):
+            file = await self._indexed(record_path, name, wanted)
         headers = {"Accept-Ranges": "bytes", "ETag": f'"{file.tag}"'}
         status, start, end = 200, 0, file.size
-        wanted = request.headers.get("range")
-        if wanted is not None and request.headers.get("if-range", headers["ETag"]) == headers["ETag"]:
-            span = parse_range(wanted, file.size)
+        part = request.headers.get("range")
+        if part is not None and request.headers.get("if-range", headers["ETag"]) == headers["ETag"]:
+            span = parse_range(part, file.size)
             if span is not None:
                 start, end = span
                 if start >= end:
@@ -199,7 +193,20 @@ class Playback:
                 status = 206
                 headers["Content-Range"] = f"bytes {start}-{end - 1}/{file.size}"
         headers["Content-Length"] = str(end - start)
-        return await self._downloads.respond(request, file.read(start, end), status, headers)
+        places = self._downloads.large if file.head_size > MAXIMUM_KEPT_HEAD else None
+        return await self._downloads.respond(request, file.read(start, end), status, headers, places=places)
+
+    async def _indexed(self, record_path: str, name: str, wanted: Wanted) -> IndexedFile:
+        """Return a file with an index, the same one for all who ask if it is not too large."""
+        segments = await self._recordings.segments(record_path, name, wanted.start, wanted.start + wanted.duration)
+        key = (name, wanted, tuple(segments))
+        kept = self._kept.pop(key, None)
+        file = kept or await self._make(partial(indexed, self._recordings.files, segments, wanted))
+        if file.head_size <= MAXIMUM_KEPT_HEAD:
+            self._kept[key] = file
+            if len(self._kept) > MAXIMUM_KEPT:
+                self._kept.popitem(last=False)
+        return file
 
     async def _make(self, make: Callable[[Callable[[], bool]], IndexedFile]) -> IndexedFile:
         """Return a file that a thread makes; it stops if the client leaves, as few threads make all of them."""
@@ -223,15 +230,19 @@ class _Entry(msgspec.Struct):
 
 def _encode_list(
     name: str, periods: list[Period], start: OffsetDateTime | None, end: OffsetDateTime | None, base: str
-) -> bytes:
-    """Return the answer to a list, in JSON. Parts outside of ``start`` and ``end`` are cut off."""
-    entries = []
-    for period in periods:
-        first = start if start is not None and start.time > period.start else OffsetDateTime(period.start)
-        duration = (min(period.end, end.time) if end is not None else period.end) - first.time
-        query = {"duration": format_seconds(duration), "path": name, "start": str(first)}
-        entries.append(_Entry(str(first), duration / NANOSECONDS, base + urlencode(query)))
-    return msgspec.json.encode(entries)
+) -> Iterator[bytes]:
+    """Yield the answer to a list, in JSON. Parts outside of ``start`` and ``end`` are cut off."""
+    before = b"["
+    for index in range(0, len(periods), ENTRIES_AT_ONCE):
+        entries = []
+        for period in periods[index : index + ENTRIES_AT_ONCE]:
+            first = start if start is not None and start.time > period.start else OffsetDateTime(period.start)
+            duration = (min(period.end, end.time) if end is not None else period.end) - first.time
+            query = {"duration": format_seconds(duration), "path": name, "start": str(first)}
+            entries.append(_Entry(str(first), duration / NANOSECONDS, base + urlencode(query)))
+        yield before + msgspec.json.encode(entries)[1:-1]
+        before = b","
+    yield b"]"
 
 
 def parse_range(text: str, size: int) -> tuple[int, int] | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import AsyncGenerator, Iterator, Mapping
-from contextlib import aclosing
+from contextlib import aclosing, contextmanager, nullcontext
 from types import MappingProxyType
 from typing import Final
 
@@ -21,7 +21,47 @@ MAXIMUM_DOWNLOADS: Final = 256
 """Responses that are being sent; each has an open file."""
 MAXIMUM_OF_CLIENT: Final = 64
 """Those to one IP address, so that it leaves room for others; each may hold a megabyte."""
+MAXIMUM_LOOKUPS: Final = 64
+"""Requests for which all files of a period are looked up, or an index of their samples is made; each may hold a
+hundred megabytes."""
+MAXIMUM_LOOKUPS_OF_CLIENT: Final = 8
+"""Those of one IP address."""
+MAXIMUM_LARGE: Final = 16
+"""Responses of files whose index is too large to be shared, and may take a hundred megabytes."""
+MAXIMUM_LARGE_OF_CLIENT: Final = 2
+"""Those to one IP address."""
 _NO_HEADERS: Final[Mapping[str, str]] = MappingProxyType({})
+
+
+class Places:
+    """How many requests of a kind are served at once, in all and of each IP address."""
+
+    def __init__(self, what: str, maximum: int, maximum_of_client: int) -> None:
+        """``what`` they are called in the answer to one too many."""
+        self._what = what
+        self._maximum = maximum
+        self._maximum_of_client = maximum_of_client
+        self._clients: Counter[str] = Counter()
+
+    @contextmanager
+    def taken(self, client: str) -> Iterator[None]:
+        """Take a place for an IP address. Raises RequestError if none is left."""
+        if self._clients.total() >= self._maximum:
+            raise RequestError(503, f"too many {self._what}")
+        if self._clients[client] >= self._maximum_of_client:
+            raise RequestError(503, f"too many {self._what} of this address")
+        self._clients[client] += 1
+        try:
+            yield
+        finally:
+            self._clients[client] -= 1
+            if not self._clients[client]:
+                del self._clients[client]
+
+
+def client_of(request: Request) -> str:
+    """Return the IP address of a client."""
+    return request.client.host if request.client is not None else ""
 
 
 class Downloads:
@@ -30,40 +70,38 @@ class Downloads:
     def __init__(self, recordings: Recordings, log: Log) -> None:
         self._recordings = recordings
         self._log = log
-        self._clients: Counter[str] = Counter()
-        """Responses that are being sent, by IP address."""
+        self._places = Places("downloads", MAXIMUM_DOWNLOADS, MAXIMUM_OF_CLIENT)
+        self.lookups = Places("requests for all of a period", MAXIMUM_LOOKUPS, MAXIMUM_LOOKUPS_OF_CLIENT)
+        self.large = Places("downloads of long periods", MAXIMUM_LARGE, MAXIMUM_LARGE_OF_CLIENT)
 
     async def respond(
-        self, request: Request, source: Iterator[bytes], status: int = 200, headers: Mapping[str, str] = _NO_HEADERS
+        self,
+        request: Request,
+        source: Iterator[bytes],
+        status: int = 200,
+        headers: Mapping[str, str] = _NO_HEADERS,
+        *,
+        media_type: str = "video/mp4",
+        places: Places | None = None,
     ) -> Response:
         """Return a response. Its first block is awaited: until then, exceptions of the generator can be answered.
 
-        Raises RequestError if there are too many.
+        ``places``: those of its kind, if that is rarer than other downloads. Raises RequestError if there are too many.
         """
-        client = request.client.host if request.client is not None else ""
-        if self._clients.total() >= MAXIMUM_DOWNLOADS:
-            raise RequestError(503, "too many downloads")
-        if self._clients[client] >= MAXIMUM_OF_CLIENT:
-            raise RequestError(503, "too many downloads of this address")
-        blocks = self._blocks(source, client)
+        blocks = self._blocks(source, client_of(request), places)
         try:
             first = await anext(blocks, b"")
         except BaseException:
             await blocks.aclose()
             raise
         body = self._body(first, blocks, is_wanted=request.method != "HEAD")
-        return _Download(body, status, {**NOT_STORED, **headers}, media_type="video/mp4")
+        return _Download(body, status, {**NOT_STORED, **headers}, media_type=media_type)
 
-    async def _blocks(self, source: Iterator[bytes], client: str) -> AsyncGenerator[bytes, None]:
-        self._clients[client] += 1
-        try:
+    async def _blocks(self, source: Iterator[bytes], client: str, places: Places | None) -> AsyncGenerator[bytes, None]:
+        with self._places.taken(client), places.taken(client) if places is not None else nullcontext():
             async with aclosing(self._recordings.blocks(source)) as blocks:
                 async for block in blocks:
                     yield block
-        finally:
-            self._clients[client] -= 1
-            if not self._clients[client]:
-                del self._clients[client]
 
     async def _body(
         self, first: bytes, rest: AsyncGenerator[bytes, None], *, is_wanted: bool

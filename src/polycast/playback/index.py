@@ -119,12 +119,15 @@ class RecordingIndex:
         first, last = (None if each is None else _clamp(each) for each in (start, end))
         return self._ask(lambda database: _periods(database, path, first, last), path)
 
-    def segments(self, path: str, start: int, end: int, newest: int | None = None) -> list[Segment]:
+    def segments(
+        self, path: str, start: int, end: int, newest: int | None = None, oldest: int | None = None
+    ) -> list[Segment]:
         """Return the files of a path from the last one that begins at ``start`` or before, up to ``end``, in order.
 
-        ``newest``: how many, if there are more. Raises OSError if a directory cannot be read.
+        ``newest`` or ``oldest``: how many, if there are more. Raises OSError if a directory cannot be read.
         """
-        found = self._ask(lambda database: _segments(database, path, _clamp(start), _clamp(end), newest), path)
+        first, last = _clamp(start), _clamp(end)
+        found = self._ask(lambda database: _segments(database, path, first, last, newest, oldest), path)
         return [segment._replace(file=os.path.join(self.root, segment.file)) for segment in found]
 
     def keep_cuts(self, path: str, segments: Sequence[Segment]) -> None:
@@ -280,20 +283,23 @@ def _periods_one_by_one(database: sqlite3.Connection, path: str, first: int, las
 
 
 def _segments(
-    database: sqlite3.Connection, path: str, start: int, end: int, newest: int | None = None
+    database: sqlite3.Connection, path: str, start: int, end: int, newest: int | None = None, oldest: int | None = None
 ) -> list[Segment]:
     row = database.execute(
         "SELECT start FROM segments WHERE path = ? AND joins IS NOT NULL AND start <= ? ORDER BY start DESC LIMIT 1",
         (path, start),
     ).fetchone()
+    limit = newest if oldest is None else oldest
+    order = "start DESC, file DESC" if oldest is None else "start, file"
     rows = database.execute(
         "SELECT start, file, end, joins, time, head, cuts, changed = -1 FROM segments "
-        "WHERE path = ? AND start >= ? AND start <= ? AND joins IS NOT NULL ORDER BY start DESC, file DESC LIMIT ?",
-        (path, row[0] if row is not None else start, end, -1 if newest is None else newest),
+        f"WHERE path = ? AND start >= ? AND start <= ? AND joins IS NOT NULL ORDER BY {order} LIMIT ?",
+        (path, row[0] if row is not None else start, end, -1 if limit is None else limit),
     )
     found = [
         Segment(at, file, until, bool(joins), time, head, None if cuts is None else tuple(array("q", cuts)), bool(done))
         for at, file, until, joins, time, head, cuts, done in rows
     ]
-    found.reverse()
+    if oldest is None:
+        found.reverse()
     return found

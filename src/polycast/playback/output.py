@@ -9,7 +9,7 @@ import hashlib
 import time
 from array import array
 from bisect import bisect_right
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from itertools import accumulate
 from typing import Final, NamedTuple, Protocol
@@ -84,7 +84,7 @@ class _Source(NamedTuple):
     """When the period ends, in nanoseconds from the start of the output."""
 
 
-def _placed(segments: Sequence[Segment], wanted: Wanted) -> Iterator[tuple[Segment, int]]:
+def _placed(segments: Iterable[Segment], wanted: Wanted) -> Iterator[tuple[Segment, int]]:
     """Yield the files of a period, each with when it starts, in nanoseconds from the start of the output."""
     first: Segment | None = None
     base = first_base = 0
@@ -108,7 +108,7 @@ def _placed(segments: Sequence[Segment], wanted: Wanted) -> Iterator[tuple[Segme
         before = segment
 
 
-def _sources(files: Files, segments: Sequence[Segment], wanted: Wanted) -> Iterator[_Source]:
+def _sources(files: Files, segments: Iterable[Segment], wanted: Wanted) -> Iterator[_Source]:
     """Open one file of a period after the other; each is closed before the next one."""
     has_begun = False
     until = wanted.start + wanted.duration
@@ -132,7 +132,7 @@ def _cuts(source: _Source, cutter: Cutter) -> Iterator[list[Cut]]:
         time.sleep(0)  # the other threads have a turn
 
 
-def fragmented(files: Files, segments: Sequence[Segment], wanted: Wanted) -> Iterator[bytes]:
+def fragmented(files: Files, segments: Iterable[Segment], wanted: Wanted) -> Iterator[bytes]:
     """Yield a fragmented MP4 file with what was recorded in a period, in blocks.
 
     What precedes its start back to a key frame comes at the beginning, without duration.

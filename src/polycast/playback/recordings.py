@@ -17,6 +17,9 @@ from polycast.playback.playlist import thin_out
 READERS: Final = 4
 """Threads that read files; more would not read faster."""
 
+PAGE: Final = 100
+"""Files of a long period that are looked up at once."""
+
 Result = TypeVar("Result")
 
 
@@ -54,6 +57,13 @@ class Recordings:
         """Return the files of a path; see `RecordingIndex.segments`."""
         index, executor = self._index(record_path)
         return await _run(executor, lambda: index.segments(path, start, end, newest))
+
+    async def pages(self, record_path: str, path: str, start: int, end: int) -> Iterator[Segment]:
+        """Return the same files one by one, for a thread: they are looked up as they are needed, since a year has half
+        a million of them, and every client that downloads it would hold them all."""
+        index, executor = self._index(record_path)
+        page = await _run(executor, lambda: index.segments(path, start, end, oldest=PAGE))
+        return _pages(index, path, page, end)
 
     async def with_cuts(self, record_path: str, path: str, segments: Sequence[Segment]) -> list[Segment]:
         """Return those of some files that can be read, with where media segments can begin. Raises PolycastError."""
@@ -99,6 +109,18 @@ class Recordings:
                 self._readers.submit(guarded.close)
             except RuntimeError:  # it accepts no more work
                 guarded.close()
+
+
+def _pages(index: RecordingIndex, path: str, page: list[Segment], end: int) -> Iterator[Segment]:
+    has_more = len(page) >= PAGE
+    while True:
+        yield from page
+        if not (page and has_more):
+            return
+        last = page[-1]
+        found = index.segments(path, last.start, end, oldest=PAGE)
+        has_more = len(found) >= PAGE
+        page = [segment for segment in found if (segment.start, segment.file) > (last.start, last.file)]
 
 
 async def _run(executor: ThreadPoolExecutor, work: Callable[[], Result]) -> Result:
