@@ -6,6 +6,7 @@ import pytest
 
 from polycast.media.codec import G711, H264, H265, VP8, Codec, Generic, MPEG4Audio
 from polycast.protocols.described_tracks import track_of
+from polycast.rtp.payload.format_parameters import tidied
 from polycast.wire.sdp import parse_sdp
 
 SPS = bytes.fromhex("67420029e2901407b602dc04040690789115")
@@ -38,6 +39,10 @@ def described(*lines: str) -> tuple[Codec, int | None]:
         (["m=audio 0 RTP/AVP 97", AAC, 'a=fmtp:97 config="1210"; mode="AAC-hbr"'], (STEREO, 97)),
         (["m=audio 0 RTP/AVP 97", AAC, "a=fmtp:97 config=1210; mode=AAC_hbr"], (STEREO, 97)),
         (["m=audio 0 RTP/AVP 97", AAC, "a=fmtp:97 config=1210; mode=generic"], (STEREO, 97)),
+        (
+            ["m=audio 0 RTP/AVP 97", "a=rtpmap:97 mpeg4-generic/8000", "a=fmtp:97 config=4590; mode=generic"],
+            (Generic("mpeg4-generic", "audio", 8000), 97),
+        ),
         (["m=audio 0 RTP/AVP 97", AAC, "a=fmtp:97 mode=CELP-cbr"], (Generic("MPEG4-GENERIC", "audio", 44_100), 97)),
         (
             [
@@ -69,6 +74,7 @@ def described(*lines: str) -> tuple[Codec, int | None]:
         "quotes",
         "underscore",
         "generic-mode",
+        "generic-mode-celp",
         "another-mode",
         "start-codes",
         "start-code-h265",
@@ -80,3 +86,28 @@ def described(*lines: str) -> tuple[Codec, int | None]:
 )
 def test_what_devices_describe(lines: list[str], expected: tuple[Codec, int]) -> None:
     assert described(*lines) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ('config="1210";mode="AAC-hbr"', "config=1210;mode=AAC-hbr"),
+        (
+            'sprop-parameter-sets="AAAAAWdCACnikBQHtgLcBAQGkHiRFQ==,AAABaM48gA==";packetization-mode=1',
+            "sprop-parameter-sets=Z0IAKeKQFAe2AtwEBAaQeJEV,aM48gA==;packetization-mode=1",
+        ),
+        ("packetization-mode=1; sprop-parameter-sets=aM48gA==", "packetization-mode=1; sprop-parameter-sets=aM48gA=="),
+        ('a="";b="', 'a=;b="'),
+    ],
+)
+def test_what_readers_are_told(text: str, expected: str) -> None:
+    assert tidied(text) == expected
+
+
+def test_readers_are_told_without_quotes() -> None:
+    lines = ("m=audio 0 RTP/AVP 97", AAC, 'a=fmtp:97 config="1210"; mode="AAC-hbr"; sizelength="13"')
+    description = parse_sdp("\r\n".join(("v=0", "o=- 0 0 IN IP4 0.0.0.0", "s=-", "t=0 0", *lines, "")).encode())
+    track = track_of(0, description.medias[0])
+    assert track.rtp is not None
+    assert '"' not in track.rtp.parameters
+    assert "sizelength=13" in track.rtp.parameters

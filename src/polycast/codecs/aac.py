@@ -19,6 +19,8 @@ SAMPLE_RATES = (96_000, 88_200, 64_000, 48_000, 44_100, 32_000, 24_000, 22_050, 
 AAC_LC = 2
 AAC_SBR = 5
 AAC_PS = 29
+OBJECT_TYPES = frozenset({1, AAC_LC, 3, 4, AAC_SBR, 6, 17, 19, 20, 23, AAC_PS, 39, 42})
+"""The audio object types that are AAC, xHE-AAC included (table 1.17); others are speech, text to speech, MIDI..."""
 
 MAXIMUM_CONFIGURATION_SIZE = 512
 """In bytes. A real AudioSpecificConfig has 2 to 5; one with a program configuration element under 400."""

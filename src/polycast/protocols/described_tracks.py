@@ -20,10 +20,10 @@ MAXIMUM_DIGITS = 10
 # Hz; of all video formats (RFC 3551 section 5), which some cameras omit. Also the default otherwise.
 VIDEO_CLOCK_RATE = 90_000
 
-# Encodings, in lower case, that only accompany another format of their medium: retransmissions and redundancy (RFC
-# 4588, 2198, 5109, 8627), tones and comfort noise (RFC 4733, 3389).
+# Encodings, in lower case, that only accompany another format of their medium: retransmissions and parity (RFC 4588,
+# 5109, 8627), tones and comfort noise (RFC 4733, 3389). Not "red": who lists redundancy (RFC 2198) first, sends it.
 AUXILIARY_ENCODINGS = frozenset(
-    ("rtx", "red", "ulpfec", "parityfec", "flexfec", "flexfec-03", "telephone-event", "tone", "cn")
+    ("rtx", "ulpfec", "parityfec", "flexfec", "flexfec-03", "telephone-event", "tone", "cn")
 )
 
 

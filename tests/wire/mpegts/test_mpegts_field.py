@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import functools
+import itertools
 import subprocess
 
 import pytest
 
+from polycast.codecs import aac, eac3
 from polycast.errors import RemoteProtocolError
-from polycast.media.codec import MPEG4Audio
+from polycast.media.codec import EAC3, MPEG4Audio
 from polycast.wire.mpegts import constants as ts
 from polycast.wire.mpegts.demuxer import Demuxer
-from polycast.wire.mpegts.elementary import MAXIMUM_SEARCHES, AacParser, _AudioFrame
+from polycast.wire.mpegts.elementary import MAXIMUM_SEARCHES, AacParser, EnhancedAc3Parser, _AudioFrame
 from polycast.wire.mpegts.packet import PacketWriter
 from polycast.wire.mpegts.pes import build_pes_header
 from polycast.wire.mpegts.psi import ElementaryStream, ProgramMap, build_program_map, crc32_mpeg
@@ -28,6 +31,7 @@ AUDIO = {
 }
 
 
+@functools.cache
 def encoded(form: str) -> bytes:
     """Return the frames of two seconds of sound, without anything around them."""
     source = ["-f", "lavfi", "-i", "anoisesrc=duration=2:sample_rate=48000:amplitude=0.3"]
@@ -96,6 +100,35 @@ def test_damaged_audio_goes_on(form: str) -> None:
     assert cut[-20:] == whole[-20:]
 
 
+@pytest.mark.parametrize("size", [100, 300, 400])
+@pytest.mark.parametrize("form", ["adts", "mp3", "ac3"])
+def test_packets_smaller_than_an_audio_frame(form: str, size: int) -> None:
+    data = encoded(form)
+    assert audio_units(form, data, size) == audio_units(form, data, 1777)
+
+
+@pytest.mark.parametrize("begin", [0, 100])
+def test_audio_keeps_its_times_wherever_it_is_cut(begin: int) -> None:
+    data = encoded("adts")
+    starts = [0]
+    while starts[-1] < len(data):
+        starts.append(starts[-1] + aac.parse_adts_header(data, starts[-1]).frame_size)
+    times = {start: 90_000 + number * 1920 for number, start in enumerate(starts)}  # 1,024 samples at 48 kHz
+    size = 700
+    written = Written()
+    demuxer = Demuxer()
+    demuxer.receive_data(written.section(0, association((1, 0x100))))
+    frames = demuxer.receive_data(written.map(0x100, 1, (ts.STREAM_TYPE_AAC_ADTS, 0x101)))
+    for start in range(begin, len(data) - size, size):
+        # A time is that of the first frame that starts in the packet (ISO/IEC 13818-1 section 2.4.3.7).
+        pts = next(time for position, time in times.items() if position >= start)
+        assert pts < times[next(position for position in times if position >= start + size)]
+        frames += demuxer.receive_data(written.packet(0x101, pts, data[start : start + size]))
+    assert len(frames) > 80
+    by_unit = {data[start + 7 : end]: times[start] for start, end in itertools.pairwise(starts)}
+    assert all(abs(frame.pts * 90_000 // 48_000 - by_unit[bytes(frame.units[0])]) <= 2 for _, frame in frames)
+
+
 def test_the_search_for_a_frame_is_limited() -> None:
     tried: list[int] = []
 
@@ -107,6 +140,21 @@ def test_the_search_for_a_frame_is_limited() -> None:
     with pytest.raises(RemoteProtocolError):
         Counting(MPEG4Audio()).parse(b"\xff" * 1_000_000, 0, 0)
     assert len(tried) <= MAXIMUM_SEARCHES
+
+
+def test_the_search_for_a_frame_among_many_in_a_row_is_limited(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each start is confirmed by another one, and begins a unit of too many dependent frames."""
+
+    def sync_frame(kind: int, words: int) -> bytes:
+        return bytes((0x0B, 0x77, kind << 6 | (words - 1) >> 8, (words - 1) & 0xFF, 0x04, 0x80)).ljust(12, b"\0")
+
+    tried: list[int] = []
+    read = eac3.read_access_unit
+    monkeypatch.setattr(eac3, "read_access_unit", lambda data, offset: tried.append(offset) or read(data, offset))
+    starts = b"".join(sync_frame(0, 6 * count) for count in range(330, 0, -1))
+    with pytest.raises(RemoteProtocolError):
+        EnhancedAc3Parser(EAC3()).parse(starts + sync_frame(1, 6) * 64, 0, 0)
+    assert 0 < len(tried) <= 20
 
 
 def pictures(written: Written, pid: int, marks: bytes, *, delay: int = 0) -> bytes:
@@ -173,6 +221,44 @@ def test_a_late_map_of_the_first_program_is_awaited() -> None:
     data += written.section(0, association((1, 0x100), (2, 0x200)))
     data += written.map(0x100, 1, (VIDEO_TYPE, 0x101)) + pictures(written, 0x101, b"ab")
     assert marks_of(data) == b"ab"
+
+
+def test_associations_may_be_far_more_frequent_than_maps() -> None:
+    """As in ATSC A/53: every 100 ms, and maps every 400 ms."""
+    written = Written()
+    data = b""
+    for first, second in ((b"ab", b"AB"), (b"cd", b"CD")):
+        for _ in range(4):
+            data += written.section(0, association((1, 0x100), (2, 0x200)))
+        data += written.map(0x200, 2, (VIDEO_TYPE, 0x201)) + pictures(written, 0x201, second)
+        data += written.map(0x100, 1, (VIDEO_TYPE, 0x101)) + pictures(written, 0x101, first)
+    assert marks_of(data) == b"abcd"
+
+
+def test_another_number_in_the_map_than_in_the_association() -> None:
+    written = Written()
+    data = written.section(0, association((1, 0x100), (2, 0x200)))
+    data += written.map(0x100, 7, (VIDEO_TYPE, 0x101)) + pictures(written, 0x101, b"ab")
+    assert marks_of(data) == b"ab"
+
+
+def test_another_codec_of_a_track_is_another_stream() -> None:
+    written = Written()
+    demuxer = Demuxer()
+    sound = (ts.STREAM_TYPE_AAC_ADTS, 0x102)
+    demuxer.receive_data(written.section(0, association((1, 0x100))))
+    demuxer.receive_data(written.map(0x100, 1, (VIDEO_TYPE, 0x101), sound) + pictures(written, 0x101, b"abc"))
+    for number in range(3):
+        demuxer.receive_data(written.packet(0x102, number * 1920, encoded("adts")[:700]))
+    assert demuxer.tracks is not None
+    assert len(demuxer.tracks) == 2
+    for kinds, is_replaced in (
+        ((sound,), False),
+        (((0x24, 0x101), sound), True),
+        (((VIDEO_TYPE, 0x103), sound), False),
+    ):
+        demuxer.receive_data(written.map(0x100, 1, *kinds))
+        assert demuxer.is_replaced == is_replaced
 
 
 def test_other_codecs_are_another_stream() -> None:

@@ -28,6 +28,8 @@ from polycast.wire.srt.stream_id import StreamId, parse_stream_id
         ("#!::m=request,r=cam,u=me,s=secret", StreamId("cam", False, "me", "secret")),
         ("#!::h=host,t=stream,r=cam,x=y,m=publish", StreamId("cam", True)),
         ("publish:/cam", StreamId("cam", True)),
+        ("publish:live?token=a:b", StreamId("live", True, query="token=a:b")),
+        ("#!::m= publish,r=cam", StreamId("cam", True)),
         ("read:floor/door/?token=x", StreamId("floor/door", False, query="token=x")),
         ("publish:cam?a=b:user:pass:c=d", StreamId("cam", True, "user", "pass", "a=b&c=d")),
         ("#!::r=/cam,m=publish,", StreamId("cam", True)),

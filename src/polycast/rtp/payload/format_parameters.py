@@ -12,6 +12,7 @@ MAXIMUM_PARAMETERS = 64
 MAXIMUM_PARAMETER_SETS = 64
 """Items of a base64 list of parameter sets; two to four are usual."""
 
+PARAMETER_SETS = frozenset(("sprop-parameter-sets", "sprop-vps", "sprop-sps", "sprop-pps"))
 _START_CODES = (b"\0\0\1", b"\0\0\0\1")
 
 
@@ -20,13 +21,25 @@ def parse_parameters(text: str) -> dict[str, str]:
     parameters: dict[str, str] = {}
     for part in text.split(";", MAXIMUM_PARAMETERS)[:MAXIMUM_PARAMETERS]:
         name, _, value = part.partition("=")
-        parameters.setdefault(name.strip().lower(), _unquoted(value.strip()))
+        parameters.setdefault(name.strip().lower(), value.strip())
     return parameters
 
 
-def _unquoted(text: str) -> str:
-    """Return a value without the double quotes that some devices put around it."""
-    return text[1:-1] if len(text) >= 2 and text[0] == text[-1] == '"' else text
+def tidied(text: str) -> str:
+    """Return ``text`` as readers understand it: without the double quotes that some devices put around values, and
+    without their start codes in front of parameter sets. The same text if there are none."""
+    parts = text.split(";", MAXIMUM_PARAMETERS)
+    for index, part in enumerate(parts[:MAXIMUM_PARAMETERS]):
+        name, _, value = part.partition("=")
+        value = value.strip()
+        if len(value) >= 2 and value[0] == value[-1] == '"':
+            value = value[1:-1]
+        units = decode_base64_list(value) if name.strip().lower() in PARAMETER_SETS else []
+        if any(unit.startswith(_START_CODES) for unit in map(decode_base64, value.split(",", MAXIMUM_PARAMETER_SETS))):
+            value = encode_base64_list(units) if units else value
+        if value != part.partition("=")[2].strip():
+            parts[index] = f"{name}={value}"
+    return ";".join(parts)
 
 
 def replace_parameters(text: str, values: Mapping[str, str]) -> str:

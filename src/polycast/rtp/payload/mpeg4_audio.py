@@ -190,7 +190,8 @@ class MPEG4AudioPayload(RtpPayload[MPEG4Audio]):
         configuration = decode_hexadecimal(media.parameters.get("config", ""))
         if mode == "generic" and configuration:  # it says what the mode does not
             try:
-                return aac.parse_audio_specific_config(configuration)
+                is_aac = aac.read_audio_specific_config(configuration).object_type in aac.OBJECT_TYPES
+                return aac.parse_audio_specific_config(configuration) if is_aac else None
             except RemoteProtocolError:
                 return None
         return codec_of(configuration, media) if mode in ("aac-hbr", "aac-lbr") else None

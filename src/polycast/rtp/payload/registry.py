@@ -35,7 +35,7 @@ from polycast.rtp.payload import (
     vp9,
 )
 from polycast.rtp.payload.base import Depacketizer, Packetizer
-from polycast.rtp.payload.format_parameters import parse_parameters, replace_parameters
+from polycast.rtp.payload.format_parameters import parse_parameters, replace_parameters, tidied
 from polycast.rtp.payload.rtp_payload import Numbering, RtpPayload, SdpMedia
 from polycast.rtp.payload.static_types import STATIC_TYPES
 
@@ -143,12 +143,14 @@ def codec_from_sdp(
         implied_channels = channels or static.channels
     if implied_rate is None:
         raise RemoteProtocolError("unable to get clock rate: attribute 'rtpmap' not found")
-    media = SdpMedia(media_type, name, implied_rate, implied_channels, parse_parameters(fmtp))
+    understood = tidied(fmtp)
+    media = SdpMedia(media_type, name, implied_rate, implied_channels, parse_parameters(understood))
     payload = _BY_ENCODING.get(name.upper())
     codec = payload.from_sdp(media) if payload is not None else None
-    if codec is None:
-        codec = Generic(encoding=name, media_type=media_type, rate=implied_rate)
-    return codec, RtpFormat(payload_type, encoding, implied_rate, channels, fmtp)
+    if codec is not None:
+        return codec, RtpFormat(payload_type, encoding, implied_rate, channels, understood)
+    generic = Generic(encoding=name, media_type=media_type, rate=implied_rate)
+    return generic, RtpFormat(payload_type, encoding, implied_rate, channels, fmtp)
 
 
 def rtp_format_for(codec: Codec, payload_type: int) -> RtpFormat | None:

@@ -17,7 +17,7 @@ Attributes: TypeAlias = dict[str, str]
 
 # Spaces are not allowed there, nor small letters and underscores in names. They are tolerated, because attributes of a
 # server's own are to be ignored (section 6.3.1); spaces in a way that cannot make the match slow.
-_ATTRIBUTE = re.compile(r'[ \t]{0,8}([A-Za-z0-9_-]{1,64})[ \t]{0,8}=[ \t]{0,8}(?:"([^"]*)"[ \t]{0,8}|([^",]*))(?:,|$)')
+_ATTRIBUTE = re.compile(r'[ \t]{0,8}([A-Za-z0-9_-]{1,64})[ \t]{0,8}=(?:[ \t]{0,8}"([^"]*)"[ \t]{0,8}|([^",]*))(?:,|$)')
 _INTEGER = re.compile(r"[0-9]{1,20}")
 _DECIMAL = re.compile(r"[0-9]{1,15}(?:\.[0-9]{0,20})?")
 _RESOLUTION = re.compile(r"([0-9]{1,6})x([0-9]{1,6})")

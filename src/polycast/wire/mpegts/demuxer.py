@@ -94,11 +94,14 @@ class Demuxer:
 
     @property
     def is_replaced(self) -> bool:
-        """Whether the current map has none of the tracks, but others that are supported: another stream has begun."""
+        """Whether the current map has, instead of a track, one of its kind with another codec: another stream has
+        begun."""
         program = self._tables.program
-        if self.tracks is None or self._streams or program is None:
+        if self.tracks is None or program is None:
             return False
-        return any(make_parser(stream) for stream in program.streams)
+        missing = {each.parser.codec.kind for each in self._of_tracks if self._streams.get(each.pid) is not each}
+        others = (make_parser(stream) for stream in program.streams if stream.pid not in self._streams)
+        return any(parser is not None and parser.codec.kind in missing for parser in others)
 
     @property
     def losses(self) -> tuple[int, ...]:

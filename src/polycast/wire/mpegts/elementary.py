@@ -21,6 +21,8 @@ MAXIMUM_INCOMPLETE_SIZE = 0x2000
 MAXIMUM_SEARCHES = 512
 """Places in one PES packet that are tried when the start of an audio frame is searched for: in compressed data, one of
 256 bytes is like its first one, so this many are in 128 KiB."""
+_READS = 32
+"""Searches that reading a whole frame counts as: its end was found, but it is not valid."""
 _LOAS_HEADER_SIZE = 3
 _LOAS_SYNC_WORD = 0x2B7
 _TIME_TOLERANCE = 500
@@ -170,14 +172,16 @@ class _AudioParser:
         self.codec = codec
         self.ready = False
         self._rest = b""
+        self._rest_time: int | None = None
+        """PTS of the frame that starts in the rest, until that is complete."""
         self._is_aligned = True
         """Whether a frame starts where the next data starts; the first packet is taken at its word."""
         self._next: int | None = None
         """Time of the next frame in ticks of the codec, according to the previous frames."""
 
     def parse(self, payload: bytes, pts: int | None, dts: int | None) -> list[Frame]:
-        rest = self._rest
-        self._rest = b""
+        rest, rest_time = self._rest, self._rest_time
+        self._rest, self._rest_time = b"", None
         data = rest + payload
         frames: list[Frame] = []
         offset = 0
@@ -185,30 +189,32 @@ class _AudioParser:
         error: RemoteProtocolError | None = None
         while offset < len(data) and len(frames) < MAXIMUM_AUDIO_FRAMES:
             try:
-                if not self._is_aligned and not self._confirm(data, offset):
-                    self._rest = data[offset : offset + MAXIMUM_INCOMPLETE_SIZE]
-                    break
-                header = self._read(data, offset)
+                header = self._read(data, offset) if self._is_aligned or self._confirm(data, offset) else None
             except RemoteProtocolError as reason:  # such as the middle of a frame, after a loss or where reading began
                 error = reason
+                searches += _READS if self._is_aligned else 1
                 self._is_aligned = False
-                searches += 1
                 offset = data.find(self.sync_byte, offset + 1)
-                if offset < 0 or searches == MAXIMUM_SEARCHES:
+                if offset < 0 or searches >= MAXIMUM_SEARCHES:
                     break
                 continue
             if header is None or offset + header.size > len(data):
                 self._rest = data[offset : offset + MAXIMUM_INCOMPLETE_SIZE]
+                self._rest_time = rest_time if offset < len(rest) else pts
                 break
             if header.units == ():
                 offset += header.size
                 continue
+            if header.codec.clock_rate != self.codec.clock_rate:
+                self._next = None
             self.codec = header.codec
             self.ready = True
             # a time belongs to the first frame that starts in its packet (ISO/IEC 13818-1 section 2.4.3.7)
-            if pts is not None and offset >= len(rest):
-                self._set_time(rescale_nearest(pts, ts.CLOCK_RATE, self.codec.clock_rate))
-                pts = None
+            if offset >= len(rest):
+                rest_time, pts = pts, None
+            if rest_time is not None:
+                self._set_time(rescale_nearest(rest_time, ts.CLOCK_RATE, self.codec.clock_rate))
+                rest_time = None
             units = header.units or (data[offset + header.header_size : offset + header.size],)
             offset += header.size
             for unit in units:
@@ -265,7 +271,6 @@ class AacParser(_AudioParser):
         if not self.ready or codec.sample_rate != header.sample_rate or codec.channels != channels:
             configuration = aac.build_audio_specific_config(header.object_type, header.sample_rate, channels)
             codec = MPEG4Audio(configuration, header.sample_rate, channels)
-            self._next = None
         return _AudioFrame(header.header_size, header.frame_size, aac.SAMPLES_PER_FRAME, codec)
 
 
@@ -298,7 +303,6 @@ class LatmParser(_AudioParser):
             self._configuration = configuration
             codec = aac.parse_audio_specific_config(configuration.audio_specific_config)
             if codec != self.codec:
-                self._next = None
                 return _AudioFrame(0, size, aac.samples_per_frame(codec), codec, units)
         return _AudioFrame(0, size, aac.samples_per_frame(self.codec) if units else 0, self.codec, units)
 
@@ -335,7 +339,6 @@ class Ac3Parser(_AudioParser):
         codec = self.codec
         if (codec.sample_rate, codec.channels) != (header.sample_rate, header.channels):
             codec = AC3(header.sample_rate, header.channels)
-            self._next = None
         return _AudioFrame(0, header.frame_size, ac3.SAMPLES_PER_FRAME, codec)
 
 
@@ -345,13 +348,17 @@ class EnhancedAc3Parser(_AudioParser):
     sync_byte = b"\x0b"
     codec: EAC3
 
+    def _size(self, data: bytes, offset: int) -> int | None:
+        if offset + eac3.HEADER_SIZE > len(data):
+            return None
+        return eac3.parse_sync_frame(data[offset : offset + eac3.HEADER_SIZE]).size
+
     def _read(self, data: bytes, offset: int) -> _AudioFrame | None:
         unit = eac3.read_access_unit(data, offset)
         if unit is None:
             return None
         if self.codec == unit.codec:
             return _AudioFrame(0, unit.size, unit.samples, self.codec)
-        self._next = None
         return _AudioFrame(0, unit.size, unit.samples, unit.codec)
 
 

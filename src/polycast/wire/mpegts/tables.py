@@ -6,7 +6,8 @@ from polycast.wire.mpegts import constants as ts
 from polycast.wire.mpegts.psi import ProgramMap, SectionAssembler, parse_program_association, parse_program_map
 
 PATIENCE = 3
-"""Associations after which the map of a program is no longer awaited, if there are other programs."""
+"""Maps of another program after which that of the chosen one is no longer awaited: how often there are associations
+says nothing of it (ATSC A/53: every 100 ms, and maps every 400 ms)."""
 
 
 class ProgramTables:
@@ -19,8 +20,8 @@ class ProgramTables:
         """Number and PID of the programs to choose from."""
         self._current = 0
         """The number of the chosen one."""
-        self._awaited = 0
-        """Associations since it was chosen without a map."""
+        self._others: dict[int, int] = {}
+        """Maps since it was chosen, by the PIDs of the other programs."""
         self._association = SectionAssembler()
         self._map = SectionAssembler()
         self._map_pid: int | None = None
@@ -29,7 +30,7 @@ class ProgramTables:
 
     def has(self, pid: int) -> bool:
         """Whether packets of this PID carry tables."""
-        return pid in (ts.PROGRAM_ASSOCIATION_PID, self._map_pid)
+        return pid in (ts.PROGRAM_ASSOCIATION_PID, self._map_pid) or (self.program is None and pid in self._others)
 
     def receive(self, pid: int, payload: bytes, *, unit_start: bool, lost: bool) -> ProgramMap | None:
         """Process a packet; ``lost``: others before it are missing. Return a new map.
@@ -37,6 +38,9 @@ class ProgramTables:
         Raises RemoteProtocolError for an invalid section.
         """
         is_association = pid == ts.PROGRAM_ASSOCIATION_PID
+        if not is_association and pid != self._map_pid:
+            self._pass(pid, unit_start)
+            return None
         assembler = self._association if is_association else self._map
         if lost:
             assembler.reset()
@@ -61,22 +65,25 @@ class ProgramTables:
         self._programs = wanted
         for number, pid in wanted:
             if number == self._current:
-                self._awaited += self.program is None
-                if self._awaited >= PATIENCE:
-                    self._choose_next()
-                else:
-                    self._choose(number, pid)
+                self._choose(number, pid)
                 return
         self._choose(*wanted[0])
+
+    def _pass(self, pid: int, unit_start: bool) -> None:
+        if pid in self._others and self.program is None:
+            self._others[pid] += unit_start
+            if self._others[pid] >= PATIENCE:
+                self._choose_next()
 
     def _choose_next(self) -> None:
         numbers = [number for number, _ in self._programs]
         self._choose(*self._programs[(numbers.index(self._current) + 1) % len(numbers)])
 
     def _choose(self, number: int, pid: int) -> None:
-        if number != self._current:
+        others = {other for each, other in self._programs if each != number}
+        if number != self._current or self._others.keys() != others:
             self._current = number
-            self._awaited = 0
+            self._others = dict.fromkeys(others, 0)
         if pid != self._map_pid:
             self._map_pid = pid
             self._map.reset()
@@ -85,8 +92,11 @@ class ProgramTables:
         """Return a map if it says something new. Several programs may have their maps on one PID."""
         if program is None or self._number not in (None, program.program_number):
             return None
-        if program.program_number != self._current and len(self._programs) > 1:
-            return None
+        if program.program_number != self._current:
+            is_known = self.program is not None and self.program.program_number == self._current
+            if is_known or [pid for _, pid in self._programs].count(self._map_pid or 0) > 1:
+                self._pass(self._map_pid or 0, unit_start=True)
+                return None
         if self.program is not None and program.streams == self.program.streams:
             return None
         self.program = program

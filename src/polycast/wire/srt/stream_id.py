@@ -52,7 +52,7 @@ def _parse_standard(text: str) -> StreamId:
             values[key.strip()] = value
         elif item.strip():  # some clients end the list with a comma
             raise RemoteProtocolError(f"invalid value '{item}'")
-    publishes = _MODES.get(values["m"])
+    publishes = _MODES.get(values["m"].strip())
     if publishes is None:
         raise RemoteProtocolError(f"unsupported mode '{values['m']}'")
     path, separator, query = values.get("r", "").partition("?")
@@ -68,6 +68,8 @@ def _parse_short(text: str) -> StreamId:
     # Names have neither a question mark nor a slash at an end, but in URLs, from which many ids are copied, paths do.
     path, _, query = path.partition("?")
     path = path.strip("/")
+    if query and len(rest) == 1:  # a colon within the query, as in ?token=a:b
+        return StreamId(path, publishes, query=f"{query}:{rest[0]}")
     queries = [each for each in (query, *(rest if len(rest) < 2 else rest[2:])) if each]
     user, password = rest[:2] if len(rest) >= 2 else ("", "")
     return StreamId(path, publishes, user, password, "&".join(queries))
