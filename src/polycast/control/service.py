@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Final, TypeAlias
 
 import msgspec
@@ -22,6 +23,7 @@ from polycast.net.http.hosts import host_refusal, is_host_allowed, is_origin_all
 from polycast.net.http.origins import ANY, AllowedOrigins, allowed_origins
 from polycast.net.http.request import http_credentials, query_field
 from polycast.net.http.server import HttpServer
+from polycast.net.http.tasks import RequestTasks
 from polycast.net.http.transaction import Transaction
 from polycast.wire.http.message import Header, Request
 from polycast.wire.http.response import Response
@@ -144,11 +146,10 @@ class Guard:
         self._application = application
         self._prefix = prefix
         self._action = Action(prefix)
-        self._checking = 0
+        self._checks = RequestTasks(loop, MAXIMUM_CHECKS)
         """Requests whose credentials are being checked."""
         self._media_server = media_server
         self._log = log
-        self._loop = loop
         self._logs_requests = logs_requests
 
     def handle(self, transaction: Transaction) -> None:
@@ -202,15 +203,10 @@ class Guard:
         target = self._target(transaction.request)
         if target is None or self._media_server.hub.access.is_open(self._action, *target):
             self._pass_on(transaction, common)
-        elif self._checking >= MAXIMUM_CHECKS:
+        elif self._checks.is_full:
             transaction.respond(self._error(503, "too many requests", common))
         else:
-            self._checking += 1
-            transaction.task = task = self._loop.create_task(self._check(transaction, target, common))
-            task.add_done_callback(self._on_checked)
-
-    def _on_checked(self, task: asyncio.Task[None]) -> None:
-        self._checking -= 1
+            self._checks.start(transaction, partial(self._check, transaction, target, common))
 
     def _target(self, request: Request) -> Target | None:
         """Return what the client needs permission for; None if for nothing."""

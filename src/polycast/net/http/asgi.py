@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import Awaitable, Callable, MutableMapping, Sequence
+from functools import partial
 from typing import Any, Final
 from urllib.parse import unquote_to_bytes
 
 from polycast.log import Log
+from polycast.net.http.tasks import MAXIMUM_REQUESTS, RequestTasks
 from polycast.net.http.transaction import Transaction
 from polycast.wire.http.message import Header
 from polycast.wire.http.response import Response
@@ -20,53 +21,24 @@ Send = Callable[[Message], Awaitable[None]]
 Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 """An ASGI 3 application for HTTP."""
 
-MAXIMUM_REQUESTS: Final = 4_096
-"""Concurrent requests, including those that listen to events."""
-
 # Headers that the connection itself sends.
 _OF_THE_CONNECTION: Final = frozenset({b"content-length", b"date", b"connection", b"transfer-encoding", b"keep-alive"})
 
 
 class AsgiHandler:
-    """Passes requests to an application, each in a task. One task starts per turn of the loop, so that a client that
-    sends many requests at once does not block it."""
+    """Passes requests to an application, each in a task."""
 
     def __init__(self, application: Application, loop: asyncio.AbstractEventLoop, log: Log) -> None:
         self._application = application
-        self._loop = loop
         self._log = log
-        self._waiting: deque[tuple[Transaction, Sequence[Header]]] = deque()
-        self._is_scheduled = False
-        self._running = 0
+        self._tasks = RequestTasks(loop, MAXIMUM_REQUESTS)
 
     def handle(self, transaction: Transaction, headers: Sequence[Header] = ()) -> None:
         """Answer a request; ``headers`` are added to those of the response."""
-        if len(self._waiting) + self._running >= MAXIMUM_REQUESTS:
+        if self._tasks.is_full:
             transaction.respond(Response(503, headers, b"too many requests\n"))
             return
-        self._waiting.append((transaction, headers))
-        self._schedule()
-
-    def _schedule(self) -> None:
-        if not self._is_scheduled:
-            self._is_scheduled = True
-            self._loop.call_soon(self._begin_next)
-
-    def _begin_next(self) -> None:
-        self._is_scheduled = False
-        while self._waiting:
-            transaction, headers = self._waiting.popleft()
-            if transaction.is_cancelled:
-                continue
-            self._running += 1
-            transaction.task = task = self._loop.create_task(self._run(transaction, headers))
-            task.add_done_callback(self._on_done)
-            break
-        if self._waiting:
-            self._schedule()
-
-    def _on_done(self, task: asyncio.Task[None]) -> None:
-        self._running -= 1
+        self._tasks.start(transaction, partial(self._run, transaction, headers))
 
     async def _run(self, transaction: Transaction, headers: Sequence[Header]) -> None:
         call = _Call(transaction, headers)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Sequence
+from functools import partial
 from typing import Final, Protocol
 from urllib.parse import quote
 
@@ -24,6 +25,7 @@ from polycast.net.http.file import IMMUTABLE, VOLATILE, HttpFile, ResponseFactor
 from polycast.net.http.hosts import authority_of, host_of, host_refusal, is_host_allowed
 from polycast.net.http.origins import allowed_origins
 from polycast.net.http.request import MAXIMUM_USER_AGENT, http_credentials, user_agent_of
+from polycast.net.http.tasks import MAXIMUM_REQUESTS, RequestTasks
 from polycast.net.http.transaction import BODY_LIMIT, Transaction
 from polycast.protocols.base import ServerContext
 from polycast.protocols.folders import absolute_folder, is_from_proxy
@@ -129,6 +131,7 @@ class RequestHandler:
         self._hub = server.context.hub
         self._access = server.context.hub.access
         self._remuxers = server.remuxers
+        self._tasks = RequestTasks(server.context.loop, MAXIMUM_REQUESTS)
         self._origins = allowed_origins(server.settings.hls_allow_origins)
         self._responses = ResponseFactory(self._origins.fixed)
         self.visits = Visits(server.on_visit_begun, server.on_visit_ended)
@@ -173,13 +176,13 @@ class RequestHandler:
         key = target.resource
         method = transaction.request.method
         if target.stream_file is not None and self._server.settings.http_streams and method in ("GET", "HEAD"):
-            self._run(transaction, self._stream(transaction, target, target.stream_file))
+            self._run(transaction, partial(self._stream, transaction, target, target.stream_file))
             return None
         workers = self._server.context.workers
         if workers is not None and (method == "GET" or method == "HEAD"):
             owner = workers.owner_of(target.folder, transaction)
             if owner is not None:
-                self._run(transaction, workers.pass_on(owner, self._server.name, transaction))
+                self._run(transaction, partial(workers.pass_on, owner, self._server.name, transaction))
                 return None
         if key is not None and key[0] == MANIFEST_NAME and not self._server.settings.dash:
             key = None
@@ -188,7 +191,7 @@ class RequestHandler:
             is_cdn = self._is_cdn(transaction, key)
             is_free = is_cdn or (remuxer is not None and remuxer.is_public) or self._is_known(transaction, target)
             if remuxer is None or not is_free or is_recorded(key[0]):
-                self._run(transaction, self._file(transaction, target, key, is_cdn=is_cdn))
+                self._run(transaction, partial(self._file, transaction, target, key, is_cdn=is_cdn))
                 return None
             if (is_cdn or remuxer.is_public) and not self._join(transaction, target, is_cdn=is_cdn):
                 return self._sent_away()
@@ -214,17 +217,21 @@ class RequestHandler:
             query = f"?{target.query}" if target.query else ""
             # Relative, so that it also works behind a proxy that serves this server in a folder.
             return self._responses.empty(301, [(b"location", f"{quote(name)}/{query}".encode())])
-        self._run(transaction, self._page(transaction, target))
+        self._run(transaction, partial(self._page, transaction, target))
         return None
 
-    def _run(self, transaction: Transaction, answer: Coroutine[None, None, Response | None]) -> None:
+    def _run(self, transaction: Transaction, answer: Callable[[], Coroutine[None, None, Response | None]]) -> None:
         """Answer later, from a task; its coroutine returns None if the request is answered elsewhere."""
-        transaction.task = task = self._server.context.loop.create_task(self._finish(transaction, answer))
-        task.add_done_callback(lambda _: answer.close())  # the client may disconnect before the task has started
+        if self._tasks.is_full:
+            transaction.respond(self._responses.text(503, "too many requests"))
+            return
+        self._tasks.start(transaction, partial(self._finish, transaction, answer))
 
-    async def _finish(self, transaction: Transaction, answer: Coroutine[None, None, Response | None]) -> None:
+    async def _finish(
+        self, transaction: Transaction, answer: Callable[[], Coroutine[None, None, Response | None]]
+    ) -> None:
         try:
-            response = await answer
+            response = await answer()
         except Exception:
             response = self._internal_error()
         if response is not None:
@@ -252,13 +259,15 @@ class RequestHandler:
     def _shared(self, transaction: Transaction, name: str) -> Response | None:
         """Answer a request for the list of paths, or for a file of the pages."""
         if name and name != PATHS_DOCUMENT:
-            self._run(transaction, self._pages.asset(transaction.request, name))
+            self._run(transaction, partial(self._pages.asset, transaction.request, name))
             return None
         is_listed = self._server.settings.hls_index
         if name:
             return self._list_paths(transaction.request) if is_listed else self._not_found()
-        answer = self._pages.page(transaction.request, INDEX_PAGE, 0) if is_listed else self._start_page()
-        self._run(transaction, answer)
+        self._run(
+            transaction,
+            partial(self._pages.page, transaction.request, INDEX_PAGE, 0) if is_listed else self._start_page,
+        )
         return None
 
     async def _start_page(self) -> Response:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Coroutine, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Final, Protocol
 from urllib.parse import parse_qs, quote, unquote
 
@@ -23,6 +24,7 @@ from polycast.net.http.file import ResponseFactory
 from polycast.net.http.hosts import host_refusal, is_host_allowed
 from polycast.net.http.origins import allowed_origins
 from polycast.net.http.request import http_credentials, user_agent_of
+from polycast.net.http.tasks import MAXIMUM_REQUESTS, RequestTasks
 from polycast.net.http.transaction import Transaction
 from polycast.protocols.base import ServerContext, worker_of_secret
 from polycast.protocols.folders import absolute_folder, is_from_proxy
@@ -120,6 +122,7 @@ class SignallingHandler:
         self._log = server.log
         self.allow_origins(server.settings.webrtc_allow_origins)
         self._refusals = Refusals()
+        self._tasks = RequestTasks(server.context.loop, MAXIMUM_REQUESTS)
 
     def allow_origins(self, origins: tuple[str, ...]) -> None:
         """Allow pages of other sites from now on."""
@@ -129,13 +132,14 @@ class SignallingHandler:
     def handle(self, transaction: Transaction) -> None:
         """Answer a request, now or later."""
         transaction.origins = self._origins
-        answer = self._answer(transaction)
-        transaction.task = task = self._server.context.loop.create_task(self._finish(transaction, answer))
-        task.add_done_callback(lambda _: answer.close())  # the client may go before the task has begun
+        if self._tasks.is_full:
+            transaction.respond(self._error(503, "too many requests"))
+            return
+        self._tasks.start(transaction, partial(self._finish, transaction))
 
-    async def _finish(self, transaction: Transaction, answer: Coroutine[None, None, Response]) -> None:
+    async def _finish(self, transaction: Transaction) -> None:
         try:
-            response = await answer
+            response = await self._answer(transaction)
         except Exception:
             self._server.on_internal_error()
             response = self._error(500, "internal error")
