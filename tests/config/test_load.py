@@ -207,6 +207,26 @@ def test_syntax_errors_name_the_position(text: str, line: int, column: int) -> N
     assert error_of(text).startswith(f"invalid YAML: line {line}, column {column}: ")
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "logLevel:\tdebug\nlogFile: a\tb\n",
+        "logLevel\t: debug\t# as asked\nlogFile: 'a\tb'\t\n",
+        "---\t\n\t\nlogLevel: &level \tdebug\n  \t# no indentation\nlogFile: a\tb  \t\n",
+        "{logLevel:\tdebug,\tlogFile: a\tb}\n",
+        "logLevel: debug\nlogFile:\t\n  a\tb\n",
+    ],
+)
+def test_tabs_separate_but_do_not_indent(text: str) -> None:
+    configuration = parse(text)
+    assert (configuration.log_level, configuration.log_file) == ("debug", "a\tb")
+
+
+@pytest.mark.parametrize("text", ["paths:\n\ta:\n", "paths:\n  a:\n  \tb:\n", "\tlogLevel: debug\n"])
+def test_tabs_that_indent_are_refused(text: str) -> None:
+    assert "a tab; " in error_of(text)
+
+
 _INDENTATION = "wrong indentation: settings that belong together begin in the same column, with spaces"
 
 

@@ -36,7 +36,10 @@ SUPPORTED_CREDENTIAL_CHARACTERS: Final = "A-Z,0-9,!,$,(,),*,+,.,;,<,=,>,[,],^,_,
 SUPPORTED_LOGIN_CHARACTERS: Final = 'A-Z,0-9,!,$,(,),*,+,.,;,<,=,>,[,],^,_,-,",",@,#,&'
 """As rtsp-simple-server names them."""
 
-_BOOLEANS: Final = {"yes": True, "true": True, "on": True, "no": False, "false": False, "off": False}
+_BOOLEANS: Final = {
+    **dict.fromkeys(("yes", "true", "on", "y"), True),
+    **dict.fromkeys(("no", "false", "off", "n"), False),
+}
 _ENCRYPTIONS: Final = {
     "no": Encryption.NO,
     "false": Encryption.NO,

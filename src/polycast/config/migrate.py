@@ -85,12 +85,12 @@ class _Splice(msgspec.Struct, frozen=True):
 
 def _translated(text: str, tree: Mapping[str, Any], dialect: Dialect) -> str:
     """Return the text with the canonical names, and the values in their canonical form."""
-    from ruamel.yaml import YAML
+    from polycast.config.yaml_scanner import parser
 
     overridden = _overridden(tree, dialect)
     if overridden:
         text = edit_yaml(text, overridden, _never_same)
-    root = YAML(typ="safe", pure=True).compose(text) if text.strip() else None
+    root = parser().compose(text) if text.strip() else None
     if root is None or type(root).__name__ != "MappingNode":
         return text
     splices = list(_Translator(text, view_of(dialect)).of_file(root))
@@ -268,9 +268,9 @@ def _with_additions(text: str, additions: Changes, dialect: Dialect) -> str:
 
 
 def _is_block_map(text: str) -> bool:
-    from ruamel.yaml import YAML
+    from polycast.config.yaml_scanner import parser
 
-    root: Any = YAML(typ="safe", pure=True).compose(text) if text.strip() else None
+    root: Any = parser().compose(text) if text.strip() else None
     return type(root).__name__ == "MappingNode" and not root.flow_style and root.start_mark.column == 0
 
 

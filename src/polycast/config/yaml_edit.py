@@ -51,9 +51,9 @@ def edit_yaml(text: str, changes: Changes, is_same: SameValue) -> str:
 
     Raises UneditableError. The caller parses the result and compares, which detects unforeseen forms.
     """
-    from ruamel.yaml import YAML
+    from polycast.config.yaml_scanner import parser
 
-    root = YAML(typ="safe", pure=True).compose(text) if text.strip() else None
+    root = parser().compose(text) if text.strip() else None
     editor = _Editor(text, is_same)
     if root is None or _is_null(root):
         editor.append_to_empty(changes)

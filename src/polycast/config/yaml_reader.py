@@ -117,12 +117,13 @@ def read_yaml(text: str, report: Report = raise_error, file: str = "") -> tuple[
 
 
 def _events(text: str) -> Iterator[Any]:
-    from ruamel.yaml import YAML
     from ruamel.yaml.error import MarkedYAMLError, YAMLError
     from ruamel.yaml.reader import ReaderError
 
+    from polycast.config.yaml_scanner import parser
+
     try:
-        yield from YAML(typ="safe", pure=True).parse(text)
+        yield from parser().parse(text)
     except MarkedYAMLError as error:
         problem = explain(text, error)
         at_column = f", column {problem.column}" if problem.column else ""
