@@ -282,6 +282,30 @@ async def test_tracks_with_bases_far_apart(
     assert_same(await pull_all(files), media, 0.3)
 
 
+async def test_an_initialization_of_the_same_name_after_a_discontinuity(
+    media: dict[str, Any], tmp_path: FilePath, at_once: None
+) -> None:
+    """An encoder that has started again writes another ``init.mp4``, perhaps with other parameter sets."""
+    files = package(media, tmp_path, "-hls_segment_type", "fmp4")
+    text = files["stream.m3u8"].decode()
+    body = text[text.index("#EXTINF") : text.index("#EXT-X-ENDLIST")]
+    files["stream.m3u8"] = text.replace("#EXT-X-ENDLIST", f"#EXT-X-DISCONTINUITY\n{body}#EXT-X-ENDLIST").encode()
+    async with web(files) as origin:
+        recorder = await pull_from(origin.url("stream.m3u8"))
+    assert recorder.checksums(0) == media["video"] * 2
+    assert [name for name in origin.requests if name == "init.mp4"] == ["init.mp4"] * 2
+
+
+async def test_variables(media: dict[str, Any], tmp_path: FilePath, at_once: None) -> None:
+    files = package(media, tmp_path)
+    files["master.m3u8"] = (
+        b'#EXTM3U\n#EXT-X-DEFINE:QUERYPARAM="session"\n#EXT-X-STREAM-INF:BANDWIDTH=1\nst{$session}.m3u8\n'
+    )
+    text = files["stream.m3u8"].replace(b"#EXTM3U\n", b'#EXTM3U\n#EXT-X-DEFINE:IMPORT="session"\n')
+    files["stream.m3u8"] = text.replace(b"\nstream", b"\nst{$session}")
+    assert_same(await pull_all(files, "master.m3u8?session=ream"), media)
+
+
 async def test_other_codecs_after_a_discontinuity(media: dict[str, Any], tmp_path: FilePath, at_once: None) -> None:
     files = package(media, tmp_path)
     ffmpeg("-i", str(media["file"]), "-an", "-c", "copy", "-f", "mpegts", str(tmp_path / "silent.ts"))

@@ -160,6 +160,8 @@ def test_what_is_no_playlist(data: bytes) -> None:
         "AVERAGE-BANDWIDTH=",
         'name="main, first",x_rank=1',
         'CODECS = "avc1.4d401f" ,VIDEO-RANGE=SDR',
+        "CODECS=avc1.4d401f,mp4a.40.2",
+        "BANDWIDTH=x",
     ],
 )
 def test_attributes_that_are_not_needed_do_not_lose_the_playlist(attributes: str) -> None:
@@ -167,6 +169,56 @@ def test_attributes_that_are_not_needed_do_not_lose_the_playlist(attributes: str
     assert isinstance(playlist, ParsedMultivariantPlaylist)
     (variant,) = playlist.variants
     assert (variant.uri, variant.bandwidth, variant.resolution, variant.frame_rate) == ("a.m3u8", 5, None, None)
+
+
+def test_codecs_without_quotes() -> None:
+    playlist = parse_playlist(b"#EXTM3U\n#EXT-X-STREAM-INF:CODECS=avc1.4d401f, mp4a.40.2,BANDWIDTH=5\na.m3u8\n")
+    assert isinstance(playlist, ParsedMultivariantPlaylist)
+    assert playlist.variants[0].codecs == ("avc1.4d401f", "mp4a.40.2")
+    assert playlist.variants[0].bandwidth == 5
+
+
+def test_attributes_of_the_first_line() -> None:
+    playlist = parse_playlist(HEAD.replace(b"#EXTM3U", b'#EXTM3U x-tvg-url="http://a/b"') + b"#EXTINF:1,\na.ts\n")
+    assert isinstance(playlist, ParsedMediaPlaylist)
+    assert len(playlist.segments) == 1
+
+
+def test_variables() -> None:
+    defined = b'#EXT-X-DEFINE:NAME="host",VALUE="http://a"\n#EXT-X-DEFINE:NAME="url",VALUE="{$host}/b"\n'
+    others = b'#EXT-X-DEFINE:IMPORT="token"\n#EXT-X-DEFINE:QUERYPARAM="user"\n'
+    rest = b'#EXT-X-MAP:URI="{$url}/i?{$token}"\n#EXTINF:1,\n{$url}/{$user}.ts?t={$token}\n'
+    playlist = parse_playlist(
+        HEAD + defined + others + rest, "http://c/x.m3u8?user=u%20v", {"token": "s3", "unused": "x"}
+    )
+    assert isinstance(playlist, ParsedMediaPlaylist)
+    (segment,) = playlist.segments
+    assert segment.uri == "http://a/b/u v.ts?t=s3"
+    assert segment.initialization is not None
+    assert segment.initialization.uri == "http://a/b/i?s3"
+
+
+def test_without_definitions_a_reference_is_part_of_the_address() -> None:
+    playlist = parse_playlist(HEAD + b"#EXTINF:1,\n{$a}.ts\n")
+    assert isinstance(playlist, ParsedMediaPlaylist)
+    assert playlist.segments[0].uri == "{$a}.ts"
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        '#EXT-X-DEFINE:IMPORT="a"\n',
+        '#EXT-X-DEFINE:QUERYPARAM="a"\n',
+        '#EXT-X-DEFINE:\n#EXT-X-DEFINE:VALUE="x"\n',
+        '#EXT-X-DEFINE:NAME="a",VALUE="x"\n#EXTINF:1,\n{$b}\n',
+        "".join(f'#EXT-X-DEFINE:NAME="n{number}",VALUE="x"\n#EXTINF:1,\nb\n' for number in range(66)),
+        f'#EXT-X-DEFINE:NAME="a",VALUE="{"x" * 100_000}"\n' + "#EXTINF:1,\n{$a}\n" * 50,
+    ],
+    ids=range(6),
+)
+def test_variables_that_are_not_defined_or_too_large(lines: str) -> None:
+    with pytest.raises(RemoteProtocolError):
+        parse_playlist(HEAD + lines.encode(), "http://c/x.m3u8")
 
 
 def test_the_key_that_can_be_used_among_those_of_several_systems() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections import OrderedDict
-from collections.abc import AsyncGenerator, Awaitable
+from collections.abc import AsyncGenerator, Awaitable, Mapping
 from contextlib import aclosing
 from typing import ClassVar, Final
 
@@ -100,13 +100,13 @@ class HlsPuller(Puller):
         if isinstance(playlist, ParsedMultivariantPlaylist):
             variant, audio = choose_variant(playlist)
             context.log.debug("using the variant with %d bit/s", variant.bandwidth)
-            urls = [resolve(first.url, variant.uri)]
+            urls, variables = [resolve(first.url, variant.uri)], playlist.variables
             if audio is not None and audio.uri is not None:
                 urls.append(resolve(first.url, audio.uri))
         else:
-            urls = [first.url]
+            urls, variables = [first.url], {}
         renditions = [
-            _Rendition(context, fetcher, player, player.add_queue(only=_kind_of(number, len(urls))), url)
+            _Rendition(context, fetcher, player, player.add_queue(only=_kind_of(number, len(urls))), url, variables)
             for number, url in enumerate(urls)
         ]
         # The first failure of any of them is that of the source; the others are cancelled. When a rendition has ended,
@@ -136,12 +136,12 @@ def _kind_of(number: int, count: int) -> str | None:
 
 
 async def _parse(
-    loop: asyncio.AbstractEventLoop, download: Download
+    loop: asyncio.AbstractEventLoop, download: Download, variables: Mapping[str, str] | None = None
 ) -> ParsedMediaPlaylist | ParsedMultivariantPlaylist:
     try:
         if len(download.data) >= LARGE_PLAYLIST_SIZE:
-            return await loop.run_in_executor(None, parse_playlist, download.data)
-        return parse_playlist(download.data)
+            return await loop.run_in_executor(None, parse_playlist, download.data, download.url, variables)
+        return parse_playlist(download.data, download.url, variables)
     except RemoteProtocolError as error:
         raise PullError(f"invalid playlist: {error}") from error
 
@@ -153,15 +153,27 @@ class _UnreadableError(PullError):
 class _Rendition:
     """Follows one media playlist and fills a queue with its frames."""
 
-    def __init__(self, context: PullContext, fetcher: Fetcher, player: Player, queue: PlayoutQueue, url: str) -> None:
+    def __init__(
+        self,
+        context: PullContext,
+        fetcher: Fetcher,
+        player: Player,
+        queue: PlayoutQueue,
+        url: str,
+        variables: Mapping[str, str],
+    ) -> None:
+        """``variables`` are those of the multivariant playlist, if there is one."""
         self._context = context
         self._fetcher = fetcher
         self._player = player
         self._queue = queue
         self._url = url
+        self._variables = variables
         self._follower = PlaylistFollower()
         self._demuxer = PieceDemuxer()
         self._files: OrderedDict[object, bytes] = OrderedDict()
+        """Initializations and keys of the current period."""
+        self._period: int | None = None
         self._slice_size = FIRST_SLICE_SIZE
         self._parse_seconds = 0.0
         """How long the last playlist took to parse."""
@@ -207,7 +219,7 @@ class _Rendition:
             download = await self._fetcher.get_playlist(self._url)
         loop = self._context.loop
         began = loop.time()
-        playlist = await _parse(loop, download)
+        playlist = await _parse(loop, download, self._variables)
         self._parse_seconds = loop.time() - began if len(download.data) >= LARGE_PLAYLIST_SIZE else 0.0
         if isinstance(playlist, ParsedMultivariantPlaylist):
             raise PullError("a multivariant playlist refers to another one")
@@ -217,6 +229,9 @@ class _Rendition:
         room = max(SHORTEST_BUFFER_SECONDS, float(BUFFER_TARGETS * playlist.target_duration))
         for piece in pieces:
             await self._player.wait_for_room(self._queue, room, MAXIMUM_BUFFER_SIZE)
+            if piece.period != self._period:
+                self._period = piece.period
+                self._files.clear()  # an encoder that has started again may have written other files of the same names
             initialization = None
             if piece.initialization is not None:
                 initialization = await self._initialization(piece.initialization, base, piece.sequence)

@@ -18,6 +18,8 @@ Attributes: TypeAlias = dict[str, str]
 # Spaces are not allowed there, nor small letters and underscores in names. They are tolerated, because attributes of a
 # server's own are to be ignored (section 6.3.1); spaces in a way that cannot make the match slow.
 _ATTRIBUTE = re.compile(r'[ \t]{0,8}([A-Za-z0-9_-]{1,64})[ \t]{0,8}=(?:[ \t]{0,8}"([^"]*)"[ \t]{0,8}|([^",]*))(?:,|$)')
+_CONTINUED = re.compile(r"[ \t]{0,8}([^\"=, \t][^\"=,]{0,255})(?:,|$)")
+"""What belongs to the value before it, of a list that should be in quotes: ``CODECS=avc1.64001f,mp4a.40.2``."""
 _INTEGER = re.compile(r"[0-9]{1,20}")
 _DECIMAL = re.compile(r"[0-9]{1,15}(?:\.[0-9]{0,20})?")
 _RESOLUTION = re.compile(r"([0-9]{1,6})x([0-9]{1,6})")
@@ -27,12 +29,18 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 def parse_attributes(text: str) -> Attributes:
     """Parse an attribute list. Raises RemoteProtocolError."""
     attributes: Attributes = {}
+    unquoted = ""
     position = 0
     while position < len(text):
         match = _ATTRIBUTE.match(text, position)
+        if match is None and unquoted and (continued := _CONTINUED.match(text, position)) is not None:
+            attributes[unquoted] += f",{continued.group(1)}"
+            position = continued.end()
+            continue
         if match is None or len(attributes) == MAXIMUM_ATTRIBUTES:
             raise RemoteProtocolError("an attribute list of a playlist is not valid")
         quoted = match.group(2)
+        unquoted = match.group(1) if quoted is None else ""
         attributes[match.group(1)] = quoted if quoted is not None else match.group(3).strip()
         position = match.end()
     return attributes

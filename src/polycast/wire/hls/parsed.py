@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from polycast.media.timebase import WallTime
 
@@ -157,3 +158,5 @@ class ParsedMultivariantPlaylist:
     variants: tuple[ParsedVariant, ...]
     renditions: tuple[ParsedRendition, ...] = ()
     independent_segments: bool = False
+    variables: Mapping[str, str] = field(default_factory=dict)
+    """What the media playlists may import (EXT-X-DEFINE)."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TypeVar
 
 from polycast.errors import RemoteProtocolError
@@ -29,6 +29,8 @@ from polycast.wire.hls.parsed import (
     PreloadHint,
     ServerControl,
 )
+from polycast.wire.hls.variables import TAG as DEFINE_TAG
+from polycast.wire.hls.variables import substitute
 
 MAXIMUM_PLAYLIST_SIZE = 4 * 1024 * 1024
 """Bytes. A day of 2 s segments with dates takes about that; live playlists have a few kilobytes."""
@@ -50,8 +52,12 @@ _IDENTITY = "identity"
 _MULTIVARIANT_TAGS = ("#EXT-X-STREAM-INF:", "#EXT-X-MEDIA:", "#EXT-X-I-FRAME-STREAM-INF:")
 
 
-def parse_playlist(data: bytes) -> ParsedMultivariantPlaylist | ParsedMediaPlaylist:
+def parse_playlist(
+    data: bytes, url: str = "", imported: Mapping[str, str] | None = None
+) -> ParsedMultivariantPlaylist | ParsedMediaPlaylist:
     """Parse a playlist of either kind. Unknown tags and comments are ignored (RFC 8216 section 6.3.1).
+
+    ``url`` is the address of the playlist, ``imported`` has the variables of the multivariant playlist that led to it.
 
     Raises RemoteProtocolError if it is not a playlist, its syntax is invalid, or a limit is exceeded.
     """
@@ -63,10 +69,13 @@ def parse_playlist(data: bytes) -> ParsedMultivariantPlaylist | ParsedMediaPlayl
         raise RemoteProtocolError("a playlist is not UTF-8") from None
     # not splitlines(): a playlist's lines end in LF or CRLF only (section 4.1)
     lines = [line.strip("\r\t ") for line in text.split("\n")]
-    if lines[0] != "#EXTM3U":
+    if lines[0].split(maxsplit=1)[:1] != ["#EXTM3U"]:  # channel lists have attributes there, which are ignored
         raise RemoteProtocolError("a playlist does not start with #EXTM3U")
+    variables: dict[str, str] = {}
+    if DEFINE_TAG in text:
+        lines, variables = substitute(lines, url, imported or {})
     if any(line.startswith(_MULTIVARIANT_TAGS) for line in lines):
-        return _parse_multivariant(lines)
+        return _parse_multivariant(lines, variables)
     return _MediaParser().parse(lines)
 
 
@@ -75,7 +84,7 @@ def _split_tag(line: str) -> tuple[str, str]:
     return name, value
 
 
-def _parse_multivariant(lines: list[str]) -> ParsedMultivariantPlaylist:
+def _parse_multivariant(lines: list[str], variables: Mapping[str, str]) -> ParsedMultivariantPlaylist:
     variants: list[ParsedVariant] = []
     renditions: list[ParsedRendition] = []
     independent = False
@@ -99,13 +108,13 @@ def _parse_multivariant(lines: list[str]) -> ParsedMultivariantPlaylist:
             raise RemoteProtocolError("a multivariant playlist has too many entries")
     if not variants:
         raise RemoteProtocolError("a multivariant playlist has no variants")
-    return ParsedMultivariantPlaylist(tuple(variants), tuple(renditions), independent)
+    return ParsedMultivariantPlaylist(tuple(variants), tuple(renditions), independent, variables)
 
 
 def _make_variant(attributes: Attributes, uri: str) -> ParsedVariant:
     return ParsedVariant(
         uri=uri,
-        bandwidth=parse_integer(attributes.get("BANDWIDTH", "0")),
+        bandwidth=_hint(attributes, "BANDWIDTH", parse_integer) or 0,
         average_bandwidth=_hint(attributes, "AVERAGE-BANDWIDTH", parse_integer),
         codecs=tuple(name.strip() for name in attributes.get("CODECS", "").split(",") if name.strip()),
         resolution=_hint(attributes, "RESOLUTION", parse_resolution),
