@@ -213,8 +213,10 @@ def test_without_definitions_a_reference_is_part_of_the_address() -> None:
         '#EXT-X-DEFINE:NAME="a",VALUE="x"\n#EXTINF:1,\n{$b}\n',
         "".join(f'#EXT-X-DEFINE:NAME="n{number}",VALUE="x"\n#EXTINF:1,\nb\n' for number in range(66)),
         f'#EXT-X-DEFINE:NAME="a",VALUE="{"x" * 100_000}"\n' + "#EXTINF:1,\n{$a}\n" * 50,
+        f'#EXT-X-DEFINE:NAME="a",VALUE="{"x" * 1_000_000}"\n#EXTINF:1,\n{"{$a}" * 100_000}\n',
+        "#EXT-X-KEY:A=1" + ",x" * 100_000 + "\n",
     ],
-    ids=range(6),
+    ids=range(8),
 )
 def test_variables_that_are_not_defined_or_too_large(lines: str) -> None:
     with pytest.raises(RemoteProtocolError):

@@ -30,11 +30,14 @@ def parse_attributes(text: str) -> Attributes:
     """Parse an attribute list. Raises RemoteProtocolError."""
     attributes: Attributes = {}
     unquoted = ""
+    continuations = 0
     position = 0
     while position < len(text):
         match = _ATTRIBUTE.match(text, position)
-        if match is None and unquoted and (continued := _CONTINUED.match(text, position)) is not None:
+        is_continued = match is None and unquoted and continuations < MAXIMUM_ATTRIBUTES
+        if is_continued and (continued := _CONTINUED.match(text, position)) is not None:
             attributes[unquoted] += f",{continued.group(1)}"
+            continuations += 1
             position = continued.end()
             continue
         if match is None or len(attributes) == MAXIMUM_ATTRIBUTES:

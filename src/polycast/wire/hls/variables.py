@@ -14,7 +14,7 @@ TAG: Final = "#EXT-X-DEFINE:"
 
 MAXIMUM_VARIABLES: Final = 64
 MAXIMUM_SUBSTITUTED_SIZE: Final = 4 * 1024 * 1024
-"""Characters of all lines of a playlist, after substitution."""
+"""Characters of all values that are put into a playlist."""
 
 _REFERENCE: Final = re.compile(r"\{\$([A-Za-z0-9_-]{1,256})\}")
 
@@ -27,20 +27,24 @@ def substitute(lines: Iterable[str], url: str, imported: Mapping[str, str]) -> t
     Raises RemoteProtocolError if a variable is not defined, or a limit is exceeded.
     """
     variables: dict[str, str] = {}
+    size = 0
 
     def value_of(match: re.Match[str]) -> str:
-        return _look_up(variables, match.group(1))
+        nonlocal size
+        value = _look_up(variables, match.group(1))
+        size += len(value)
+        if size > MAXIMUM_SUBSTITUTED_SIZE:  # before it is put into a line that would be too large to make
+            raise RemoteProtocolError("the variables of a playlist are too large")
+        return value
 
     result: list[str] = []
-    size = 0
     for line in lines:
         substituted = _REFERENCE.sub(value_of, line)
-        size += len(substituted)
-        if size > MAXIMUM_SUBSTITUTED_SIZE or len(variables) > MAXIMUM_VARIABLES:
-            raise RemoteProtocolError("a playlist has too many or too large variables")
         if substituted.startswith(TAG):
             name, value = _definition(parse_attributes(substituted.removeprefix(TAG)), url, imported)
             variables[name] = value
+            if len(variables) > MAXIMUM_VARIABLES:
+                raise RemoteProtocolError("a playlist has too many variables")
         result.append(substituted)
     return result, variables
 
