@@ -6,6 +6,8 @@ whenever a test wants a server. That one gets its own arguments, environment, wo
 network namespace, and runs the command's ``main`` from the beginning. There is no event loop and no thread before the
 fork.
 
+The workers of a server are forked as well, if ``forks_workers``; `preloaded_program` says how.
+
 Tests of the start itself (command line, signals during the start, packages, service managers) or of what ``/proc`` says
 of the process start the command. So does `start_server` if a variable that Python or the dynamic linker reads before
 anything else has another value than in the test run.
@@ -81,6 +83,7 @@ def start_server(
     cwd: Path,
     env: Mapping[str, str],
     namespace: str = "",
+    forks_workers: bool = False,
 ) -> Process | subprocess.Popen[bytes]:
     """Run ``polycast``, without any input, as `subprocess.Popen` would; in a network namespace if it has a name."""
     if decisive(env) != decisive(os.environ):
@@ -88,7 +91,13 @@ def start_server(
         command = [*prefix, sys.executable, "-m", "polycast", *arguments]
         return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=stdout, stderr=stderr, cwd=cwd, env=env)
     status, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    request = {"arguments": arguments, "environment": dict(env), "folder": str(cwd), "namespace": namespace}
+    request = {
+        "arguments": arguments,
+        "environment": dict(env),
+        "folder": str(cwd),
+        "namespace": namespace,
+        "forks_workers": forks_workers,
+    }
     with theirs, open(os.devnull, "rb") as nothing:
         descriptors = [each.fileno() for each in (nothing, stdout, stderr, theirs)]
         socket.send_fds(forking_process().control, [json.dumps(request).encode()], descriptors)

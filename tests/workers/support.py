@@ -23,6 +23,12 @@ from polycast.config.dialects.registry import POLYCAST
 KEPT = {"runOnDisconnect": "true"}
 """Settings with which clients stay at the worker that has accepted their connection: there are commands for each."""
 
+FORKS_WORKERS = "forks-workers"
+"""Name of a process beside the workers; see `tests.support.preloaded_program`."""
+
+IDLE_THREADS = 3
+"""Of a worker that has nothing to do: for its loop, its log, and the end of the server. It imports in another one."""
+
 BUGS = re.compile("internal error|Traceback")
 
 
@@ -115,11 +121,14 @@ class Server:
         return {int(number): int(pid) for pid, number in found}
 
     async def spare(self) -> int:
-        """Return the process that waits to replace a worker, as soon as there is one."""
+        """Return the process that waits to replace a worker, as soon as it has been told to import something.
+
+        Before, the server may not know yet that it is there, and would replace a worker by another one.
+        """
         workers = set((await self.pids()).values())
         with self.explained("there is no spare process"):
             async with asyncio.timeout(PATIENCE):
-                while not (others := self.children() - workers):  # noqa: ASYNC110
+                while not (others := self.children() - workers) or threads_of(*others) <= IDLE_THREADS:  # noqa: ASYNC110
                     await asyncio.sleep(0.05)
         (spare,) = others
         return spare
@@ -127,7 +136,8 @@ class Server:
     def children(self) -> set[int]:
         """Return the processes that the server has started: workers, and the spare one."""
         pid = self.process.pid
-        return {int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()}
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        return {int(child) for child in children if name_of(child) != FORKS_WORKERS}
 
     @contextlib.asynccontextmanager
     async def at(self, worker: int, protocol: str) -> AsyncIterator[int]:
@@ -177,6 +187,18 @@ class Server:
         await asyncio.to_thread(self.process.wait, PATIENCE)
 
 
+def name_of(pid: str) -> str:
+    with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # it has ended
+        return Path(f"/proc/{pid}/comm").read_text().rstrip()
+    return ""
+
+
+def threads_of(pid: int) -> int:
+    with contextlib.suppress(FileNotFoundError):  # it has ended
+        return len(os.listdir(f"/proc/{pid}/task"))
+    return 0
+
+
 def sockets_of(pid: int) -> list[str]:
     found: list[str] = []
     with contextlib.suppress(FileNotFoundError):  # the process has ended
@@ -193,6 +215,17 @@ async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
             await writer.drain()
     with contextlib.suppress(OSError, RuntimeError):
         writer.close()
+
+
+def command(folder: Path, *arguments: str) -> tuple[int, str]:
+    """Run ``polycast`` in a folder until it ends; return its status, and what it wrote."""
+    output = folder / "output"
+    with output.open("wb") as file:
+        process = start_server(arguments, stdout=file, stderr=file, cwd=folder, env=os.environ, forks_workers=True)
+    try:
+        return process.wait(PATIENCE), output.read_text()
+    finally:
+        process.kill()
 
 
 def free_ports() -> dict[str, int]:
@@ -224,16 +257,26 @@ def settings(workers: int, ports: Mapping[str, int], values: Mapping[str, Any]) 
 
 @contextlib.asynccontextmanager
 async def running(
-    folder: Path, workers: int = 2, ports: Mapping[str, int] | None = None, **values: Any
+    folder: Path,
+    workers: int = 2,
+    ports: Mapping[str, int] | None = None,
+    *,
+    forks_workers: bool = True,
+    **values: Any,
 ) -> AsyncIterator[Server]:
-    """Run a server until the block ends; fail if it had a bug."""
+    """Run a server until the block ends; fail if it had a bug.
+
+    Unless ``forks_workers``, it starts the processes of its workers, which takes two seconds of a processor.
+    """
     ports = ports or free_ports()
     own = settings(workers, ports, values)
     file = folder / POLYCAST.file
     file.write_text(json.dumps(own))
     output, end = os.pipe()
     with os.fdopen(end, "wb") as pipe:
-        process = start_server([str(file)], stdout=pipe, stderr=pipe, cwd=folder, env=os.environ)
+        process = start_server(
+            [str(file)], stdout=pipe, stderr=pipe, cwd=folder, env=os.environ, forks_workers=forks_workers
+        )
     server = Server(process, output, file, ports, own)
     try:
         await server.wait(r"\[API\] listener opened", patience=3 * PATIENCE)  # three processes import everything

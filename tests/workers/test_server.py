@@ -7,15 +7,16 @@ import json
 import os
 import re
 import signal
-import subprocess
+import socket
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 from tests.support.ports import free_media_port
+from tests.support.preloaded import PROGRAM
 from tests.support.waiting import PATIENCE
-from tests.workers.support import running
+from tests.workers.support import command, running
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="several workers need Linux")
 
@@ -28,6 +29,10 @@ def is_alive(pid: int) -> bool:
     return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
 
 
+def command_line(pid: int) -> str:
+    return Path(f"/proc/{pid}/cmdline").read_text().replace("\0", " ")
+
+
 async def wait_for_end(*pids: int) -> None:
     async with asyncio.timeout(PATIENCE):
         while any(map(is_alive, pids)):  # noqa: ASYNC110
@@ -35,10 +40,12 @@ async def wait_for_end(*pids: int) -> None:
 
 
 async def test_processes(tmp_path: Path) -> None:
-    async with running(tmp_path) as server:
+    """These are started as users start them, not forked."""
+    async with running(tmp_path, forks_workers=False) as server:
         pids = await server.pids()
         assert sorted(pids) == [1, 2]
         assert server.process.pid not in pids.values()
+        assert all("-m polycast.workers.worker" in command_line(pid) for pid in pids.values())
         # A signal that a terminal or a service manager sends to all of them ends none by itself.
         for pid in pids.values():
             os.kill(pid, signal.SIGTERM)
@@ -60,6 +67,7 @@ async def test_processes(tmp_path: Path) -> None:
 async def test_nothing_is_left_of_a_supervisor_that_was_killed(tmp_path: Path) -> None:
     async with running(tmp_path) as server:
         pids, spare = (await server.pids()).values(), await server.spare()
+        assert all(PROGRAM.name in command_line(pid) for pid in (*pids, spare)), "they are forked"
         server.process.kill()
         await wait_for_end(*pids, spare)
 
@@ -69,17 +77,8 @@ async def test_a_port_in_use_is_reported_once(tmp_path: Path) -> None:
         second = tmp_path / "second"
         second.mkdir()
         (second / "polycast.yml").write_text(json.dumps({**server.values, "api": False, "metrics": False}))
-        ended = await asyncio.to_thread(
-            subprocess.run,
-            [sys.executable, "-m", "polycast"],
-            cwd=second,
-            capture_output=True,
-            text=True,
-            timeout=PATIENCE,
-            check=False,
-        )
-        assert ended.returncode == 1
-        text = ended.stdout + ended.stderr
+        status, text = await asyncio.to_thread(command, second)
+        assert status == 1
         assert text.count("ERR") == 1, text
         assert f"[RTSP] rtspAddress: listen on 127.0.0.1:{server.ports['rtsp']}" in text
 
@@ -92,17 +91,11 @@ async def test_a_configuration_is_applied_in_all_workers_or_in_none(tmp_path: Pa
         await server.post("/v3/config/global/patch", {"readTimeout": "21s"}, "PATCH")
         # What only some workers could do: the ports of the second one are taken.
         taken = free_media_port(2)
-        with subprocess.Popen(  # noqa: ASYNC220
-            [sys.executable, "-c", f"import socket,time; s=socket.socket(type=socket.SOCK_DGRAM); "
-             f"s.bind(('127.0.0.1',{taken + 8})); print('ready', flush=True); time.sleep(600)"],
-            stdout=subprocess.PIPE,
-        ) as other:  # fmt: skip
-            assert other.stdout is not None
-            await asyncio.to_thread(other.stdout.readline)
+        with socket.socket(type=socket.SOCK_DGRAM) as other:
+            other.bind(("127.0.0.1", taken + 8))
             change = {"rtpAddress": f"127.0.0.1:{taken}", "rtcpAddress": f"127.0.0.1:{taken + 1}"}
             with pytest.raises(Exception, match="409"):
                 await server.post("/v3/config/global/patch", change, "PATCH")
-            other.kill()
         got = await server.get("/v3/config/global/get")
         assert (got["readTimeout"], got["rtpAddress"]) == ("21s", server.values["rtpAddress"])
         await server.wait(r"the configuration was not changed: \[RTSP\] rtpAddress: listen on", start)
@@ -121,14 +114,6 @@ async def test_a_configuration_is_applied_in_all_workers_or_in_none(tmp_path: Pa
 async def test_several_workers_that_are_too_many_or_not_possible(tmp_path: Path) -> None:
     for text, error in (("workers: 0", "'0' is neither a number from 1 to 256 nor auto"), ("workers: 257", "'257' is")):
         (tmp_path / "polycast.yml").write_text(f"{text}\npaths: {{all_others: }}\n")
-        ended = await asyncio.to_thread(
-            subprocess.run,
-            [sys.executable, "-m", "polycast", "--check"],
-            cwd=tmp_path,
-            capture_output=True,
-            text=True,
-            timeout=PATIENCE,
-            check=False,
-        )
-        assert ended.returncode == 1
-        assert error in ended.stdout
+        status, output = await asyncio.to_thread(command, tmp_path, "--check")
+        assert status == 1
+        assert error in output

@@ -10,7 +10,7 @@ import re
 import signal
 import sys
 import urllib.request
-from asyncio.subprocess import DEVNULL, PIPE, Process
+from asyncio.subprocess import DEVNULL, Process
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
@@ -19,7 +19,7 @@ from tests.interop.copies import AUDIO, NO_H264_SETS, VIDEO, compare_track, hash
 from tests.interop.tools import HashedPacket, ffmpeg, read_framemd5, require
 from tests.support import made
 from tests.support.waiting import PATIENCE
-from tests.workers.support import KEPT, Server, running
+from tests.workers.support import KEPT, Server, command, running
 
 import polycast
 
@@ -173,10 +173,10 @@ async def test_webrtc_in_any_worker(tmp_path: Path, clip: tuple[Path, list[Hashe
             return count
 
         assert await asyncio.gather(*(asyncio.to_thread(watch) for _ in range(4))) == [10] * 4
-        view = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "polycast", "top", "--once", f"http://127.0.0.1:{server.ports['api']}"), stdout=PIPE
+        status, shown = await asyncio.to_thread(
+            command, tmp_path, "top", "--once", f"http://127.0.0.1:{server.ports['api']}"
         )
-        shown = (await view.communicate())[0].decode()
+        assert status == 0, shown
         assert "2 workers" in shown
         for number, pid in (await server.pids()).items():
             assert re.search(rf"(?m)^\s*{number}\s+{pid}\s+\d+%\s+\d+ MB\s", shown), shown
