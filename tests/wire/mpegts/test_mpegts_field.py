@@ -10,10 +10,18 @@ import pytest
 
 from polycast.codecs import aac, eac3
 from polycast.errors import RemoteProtocolError
-from polycast.media.codec import EAC3, MPEG4Audio
+from polycast.media.codec import EAC3, H264, MPEG4Audio
 from polycast.wire.mpegts import constants as ts
 from polycast.wire.mpegts.demuxer import Demuxer
-from polycast.wire.mpegts.elementary import MAXIMUM_SEARCHES, AacParser, EnhancedAc3Parser, _AudioFrame
+from polycast.wire.mpegts.elementary import (
+    MAXIMUM_HELD_SIZE,
+    MAXIMUM_HELD_UNITS,
+    MAXIMUM_SEARCHES,
+    AacParser,
+    EnhancedAc3Parser,
+    H264Parser,
+    _AudioFrame,
+)
 from polycast.wire.mpegts.packet import PacketWriter
 from polycast.wire.mpegts.pes import build_pes_header
 from polycast.wire.mpegts.psi import ElementaryStream, ProgramMap, build_program_map, crc32_mpeg
@@ -64,8 +72,10 @@ class Written:
 
     def packet(self, pid: int, pts: int, payload: bytes, *, stream_id: int = 0xC0, dts: int | None = None) -> bytes:
         """Return a PES packet in transport packets."""
-        writer = self._writers.setdefault(pid, PacketWriter(pid))
-        return writer.write(build_pes_header(stream_id, len(payload), pts, pts if dts is None else dts), payload)
+        return self.write(pid, build_pes_header(stream_id, len(payload), pts, pts if dts is None else dts), payload)
+
+    def write(self, pid: int, header: bytes, payload: bytes) -> bytes:
+        return self._writers.setdefault(pid, PacketWriter(pid)).write(header, payload)
 
 
 def audio_units(form: str, data: bytes, size: int) -> list[bytes]:
@@ -166,6 +176,33 @@ def pictures(written: Written, pid: int, marks: bytes, *, delay: int = 0) -> byt
         dts = 3600 * number
         data += written.packet(pid, dts + delay, payload, stream_id=0xE0, dts=dts)
     return data
+
+
+@pytest.mark.parametrize("is_timed", [True, False])
+def test_parameter_sets_in_packets_of_their_own(is_timed: bool) -> None:
+    """They belong to the picture that follows, and are no picture themselves; only the first one may have the time."""
+    written = Written()
+    data = written.section(0, association((1, 0x100))) + written.map(0x100, 1, (VIDEO_TYPE, 0x101))
+    for number in range(3):
+        for position, unit in enumerate((b"\x09\x10", SPS, PPS, b"\x65" + bytes((number + 1,)) * 30)):
+            has_time = is_timed or not position
+            header = build_pes_header(0xE0, 4 + len(unit), 3600 * number, 3600 * number)
+            header = header if has_time else header[:7] + b"\0\0"
+            data += written.write(0x101, header, b"\0\0\0\1" + unit)
+    demuxer = Demuxer()
+    frames = [frame for _, frame in demuxer.receive_data(data) + demuxer.flush()]
+    assert [frame.units for frame in frames] == [(SPS, PPS, b"\x65" + bytes((mark,)) * 30) for mark in (1, 2, 3)]
+    assert [(frame.dts, frame.key) for frame in frames] == [(0, True), (3600, True), (7200, True)]
+
+
+@pytest.mark.parametrize("unit", [SPS + bytes(range(1, 250)) * 300, b"\x06\x05\x80"])
+def test_what_waits_for_a_picture_is_limited(unit: bytes) -> None:
+    parser = H264Parser(H264())
+    for _ in range(MAXIMUM_HELD_UNITS + 1):
+        assert parser.parse(b"\0\0\1" + unit, 0, 0) == []
+    (frame,) = parser.parse(b"\0\0\1\x65\x80", 0, 0)
+    assert sum(map(len, frame.units)) <= MAXIMUM_HELD_SIZE
+    assert len(frame.units) <= MAXIMUM_HELD_UNITS + 1
 
 
 def marks_of(data: bytes, program: int | None = None) -> bytes:

@@ -23,6 +23,9 @@ MAXIMUM_SEARCHES = 512
 256 bytes is like its first one, so this many are in 128 KiB."""
 _READS = 32
 """Searches that reading a whole frame counts as: its end was found, but it is not valid."""
+MAXIMUM_HELD_UNITS = 64
+MAXIMUM_HELD_SIZE = 0x10000
+"""Bytes of parameter sets and the like that wait for their picture."""
 _LOAS_HEADER_SIZE = 3
 _LOAS_SYNC_WORD = 0x2B7
 _TIME_TOLERANCE = 500
@@ -56,12 +59,20 @@ class _VideoParser:
         self.ready = False
         self._last: int | None = None
         self._step = 3600
+        self._held: tuple[bytes, ...] = ()
+        """Units of packets without a picture: some encoders put each unit into a packet of its own."""
+        self._held_times: tuple[int, int | None] | None = None
 
     def parse(self, payload: bytes, pts: int | None, dts: int | None) -> list[Frame]:
         units, key = self._split(payload)
         self.ready = self.ready or key
         if not units:
+            if pts is not None:
+                self._held_times = pts, dts
             return []
+        if pts is None and self._held_times is not None:
+            pts, dts = self._held_times
+        self._held_times = None
         if pts is None or dts is None:  # no time: continue after the previous frame
             if self._last is None:
                 return []
@@ -72,7 +83,22 @@ class _VideoParser:
         return [Frame(units, max(pts, dts), dts, key=key)]
 
     def _split(self, payload: bytes) -> tuple[tuple[bytes, ...], bool]:
+        """Return the units of the picture that is complete now, none if there is none, and whether it is a key frame.
+
+        Raises RemoteProtocolError.
+        """
         raise NotImplementedError
+
+    def _with_held(self, units: tuple[bytes, ...], *, has_picture: bool) -> tuple[bytes, ...]:
+        """Return the units with those that were held for their picture; none, and hold them, if it is not there."""
+        if self._held:
+            units = self._held + units
+        self._held = ()
+        if has_picture:
+            return units
+        if len(units) <= MAXIMUM_HELD_UNITS and sum(map(len, units)) <= MAXIMUM_HELD_SIZE:
+            self._held = units
+        return ()
 
 
 class H264Parser(_VideoParser):
@@ -84,6 +110,7 @@ class H264Parser(_VideoParser):
         units = h264.without_delimiters(nal.split_annexb(payload))
         self.codec = h264.updated(self.codec, units)
         self.ready = bool(self.codec.sps and self.codec.pps)
+        units = self._with_held(units, has_picture=any(1 <= unit[0] & 0x1F <= 5 for unit in units))
         return units, h264.is_key(units)
 
 
@@ -96,6 +123,7 @@ class H265Parser(_VideoParser):
         units = h265.without_delimiters(nal.split_annexb(payload))
         self.codec = h265.updated(self.codec, units)
         self.ready = bool(self.codec.vps and self.codec.sps and self.codec.pps)
+        units = self._with_held(units, has_picture=any(unit[0] >> 1 & 0x3F < 32 for unit in units))
         return units, h265.is_key(units)
 
 
