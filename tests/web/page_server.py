@@ -18,11 +18,20 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from tests.interop import tools
+from tests.support import made
+
 from polycast import web
 
 DEPTH = 2
 PREFIX = "/live/cam/"
 EMBEDDING = "/embedding.html"
+RATE = 15
+MEDIA = (
+    "-f", "lavfi", "-i", f"testsrc2=size=320x180:rate={RATE}", "-f", "lavfi", "-i", "sine=sample_rate=48000",
+    "-t", "20", "-c:v", "libx264", "-preset", "ultrafast", "-tune", "zerolatency", "-g", f"{RATE}",
+    "-pix_fmt", "yuv420p", "-b:v", "400k", "-c:a", "aac", "-b:a", "64k",
+)  # fmt: skip
 TYPES = {".m3u8": "application/vnd.apple.mpegurl", ".mp4": "video/mp4", ".m4s": "video/mp4", ".ts": "video/mp2t"}
 
 
@@ -134,25 +143,23 @@ def serve(folder: Path) -> Iterator[Site]:
 
 
 class Publisher:
-    """FFmpeg, making an HLS stream in a folder; what it made goes when it stops, as with a real server."""
+    """FFmpeg, making an HLS stream of a file in a folder; what it made goes when it stops, as with a real server."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        self._media = made.by_ffmpeg(".mp4", *MEDIA)
         self._process: subprocess.Popen[bytes] | None = None
         self._runs = 0
 
     def start(self, *, container: str = "fmp4", audio: bool = True, video: bool = True) -> None:
         self._runs += 1
         run = f"{self._runs}"
-        picture = ["-re", "-f", "lavfi", "-i", "testsrc2=size=640x360:rate=25"] if video else []
-        sound = ["-re", "-f", "lavfi", "-i", "sine=frequency=440:sample_rate=48000"] if audio else []
+        tracks = [*(("-map", "0:v") if video else ()), *(("-map", "0:a") if audio else ())]
         extension = "ts" if container == "mpegts" else "m4s"
         self._folder.mkdir(exist_ok=True)
         self._process = subprocess.Popen(
             [
-                "ffmpeg", "-hide_banner", "-loglevel", "error", "-nostdin", *picture, *sound,
-                "-c:v", "libx264", "-preset", "ultrafast", "-tune", "zerolatency", "-g", "25", "-pix_fmt", "yuv420p",
-                "-b:v", "800k", "-c:a", "aac", "-b:a", "64k",
+                *tools.quick_ffmpeg("-re", "-stream_loop", "-1", "-i", self._media, *tracks, "-c", "copy"),
                 "-f", "hls", "-hls_time", "1", "-hls_list_size", "6", "-hls_segment_type", container,
                 "-hls_flags", "delete_segments+program_date_time+independent_segments+omit_endlist",
                 "-hls_fmp4_init_filename", f"init{run}.mp4", "-hls_segment_filename", f"{run}-%d.{extension}",

@@ -10,6 +10,7 @@ import pytest
 from tests.browser import launch
 from tests.control.support import Server, running
 from tests.interop import tools
+from tests.support import made
 
 pytestmark = pytest.mark.interop
 
@@ -17,18 +18,23 @@ FLAGS = (
     "--autoplay-policy=no-user-gesture-required",
     "--allow-loopback-in-peer-connection",
     "--disable-features=WebRtcHideLocalIpsWithMdns",
+    "--window-size=320,240",  # the more of a picture is painted, the more it costs
 )
 WIDTH = "document.querySelector('video')?.videoWidth"
-SLATE, PUBLISHED = 1920, 640
+SLATE, PUBLISHED = 1920, 320
 
 
 @contextlib.asynccontextmanager
 async def publishing(server: Server, sound: str) -> AsyncIterator[None]:
-    command = tools.ffmpeg(
-        *("-re", "-f", "lavfi", "-i", f"testsrc2=size={PUBLISHED}x360:rate=25"),
-        *("-re", "-f", "lavfi", "-i", "sine=frequency=440:sample_rate=48000"),
-        *("-c:v", "libx264", "-preset", "ultrafast", "-tune", "zerolatency", "-g", "25", "-pix_fmt", "yuv420p"),
-        *("-c:a", sound, "-ac", "2", "-f", "rtsp", "-rtsp_transport", "tcp", server.url("cam")),
+    media = made.by_ffmpeg(
+        ".mkv", "-f", "lavfi", "-i", f"testsrc2=size={PUBLISHED}x180:rate=15",
+        "-f", "lavfi", "-i", "sine=frequency=440:sample_rate=48000", "-t", "10",
+        "-c:v", "libx264", "-preset", "ultrafast", "-tune", "zerolatency", "-g", "15", "-pix_fmt", "yuv420p",
+        "-c:a", sound, "-ac", "2",
+    )  # fmt: skip
+    command = tools.quick_ffmpeg(
+        *("-re", "-stream_loop", "-1", "-i", media, "-c", "copy"),
+        *("-f", "rtsp", "-rtsp_transport", "tcp", server.url("cam")),
     )
     process = await asyncio.create_subprocess_exec(*map(str, command))
     try:

@@ -29,7 +29,7 @@ PATHS = """\
   near:
     readIPs: [192.0.2.0/24]
 """
-PICTURE = ("-re", "-f", "lavfi", "-i", "testsrc2=size=320x180:rate=25")
+PICTURE = ("-re", "-f", "lavfi", "-i", "testsrc2=size=160x120:rate=10")
 SOUND = ("-re", "-f", "lavfi", "-i", "sine=frequency=440:sample_rate=48000")
 CODECS = {
     "VP8": ("-c:v", "libvpx", "-deadline", "realtime", "-cpu-used", "8"),

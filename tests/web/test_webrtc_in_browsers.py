@@ -18,9 +18,11 @@ from typing import Any
 
 import pytest
 from tests.browser import CLOCK, Browser, Page, launch
+from tests.interop import tools
 from tests.protocols.sources.test_supervision import Frames
 from tests.protocols.webrtc.lossy_network import LossyNetwork
 from tests.protocols.webrtc.support import Fixture, running
+from tests.support import made
 from tests.support.waiting import PATIENCE
 
 from polycast.hub.batch import FrameBatch
@@ -87,10 +89,13 @@ WATCH = f"""(() => new Promise((resolve) => {{
 @contextlib.contextmanager
 def ffmpeg(port: int, name: str, *codecs: str, sound_codec: str = "libopus", rate: int = RATE) -> Any:
     """Publish colour bars over RTSP."""
-    picture = ("-re", "-f", "lavfi", "-i", f"smptebars=size=320x180:rate={rate}")
-    sound = ("-re", "-f", "lavfi", "-i", "sine=frequency=440:sample_rate=48000")
-    command = (
-        "ffmpeg", "-hide_banner", "-loglevel", "error", *picture, *sound, *codecs, "-c:a", sound_codec, "-ac", "2",
+    media = made.by_ffmpeg(
+        ".mkv", "-f", "lavfi", "-i", f"smptebars=size=320x180:rate={rate}",
+        "-f", "lavfi", "-i", "sine=frequency=440:sample_rate=48000", "-t", "10",
+        *codecs, "-c:a", sound_codec, "-ac", "2",
+    )  # fmt: skip
+    command = tools.quick_ffmpeg(
+        "-re", "-stream_loop", "-1", "-i", media, "-c", "copy",
         "-f", "rtsp", "-rtsp_transport", "tcp", f"rtsp://127.0.0.1:{port}/{name}",
     )  # fmt: skip
     with subprocess.Popen(command) as process:
@@ -287,7 +292,7 @@ async def test_chromium_shows_what_is_converted(codecs: tuple[str, ...], notice:
 
 async def test_chromium_publishes_and_watches() -> None:
     async with running() as fixture, chromium() as browser:
-        publisher = await browser.open(f"{address(fixture, 'cam')}publish?autostart=yes")
+        publisher = await browser.open(f"{address(fixture, 'cam')}publish?autostart=yes&video-width=640")
         await publisher.wait_for("document.querySelector('#status').dataset.state === 'running'")
         await published(fixture, "cam")
         viewer = await browser.open(address(fixture, "cam"))
