@@ -21,7 +21,9 @@ VIDEO_ENCODERS = {
     "h264": ("libx264", "-preset", "ultrafast", "-tune", "zerolatency", "-g", "15", "-pix_fmt", "yuv420p"),
     "h265": ("libx265", "-preset", "ultrafast", "-tune", "zerolatency", "-pix_fmt", "yuv420p",
              "-x265-params", "keyint=15:log-level=error:repeat-headers=1"),
-    "vp8": ("libvpx", "-deadline", "realtime", "-cpu-used", "8", "-lag-in-frames", "0", "-g", "15", "-b:v", "1M"),
+    # With several threads, those that wait for the others keep a processor busy.
+    "vp8": ("libvpx", "-threads", "1", "-deadline", "realtime", "-cpu-used", "8", "-lag-in-frames", "0", "-g", "15",
+            "-b:v", "1M"),
     "vp9": ("libvpx-vp9", "-deadline", "realtime", "-cpu-used", "8", "-lag-in-frames", "0", "-g", "15", "-b:v", "1M"),
     # RFC 2435 knows only the standard Huffman tables.
     "mjpeg": ("mjpeg", "-huffman", "default", "-q:v", "8", "-pix_fmt", "yuvj420p"),

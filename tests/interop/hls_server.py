@@ -44,7 +44,7 @@ class HlsServer:
     def publishing(self, path: str, protocol: str, *source: str | Path) -> Iterator[tools.Program]:
         """Publish with FFmpeg what ``source`` (its arguments) makes, until the block ends."""
         target = ["-f", "rtsp", "-rtsp_transport", "tcp"] if protocol == "rtsp" else ["-f", "flv"]
-        command = tools.ffmpeg(*source, *target, self.publish_url(path, protocol))
+        command = tools.quick_ffmpeg(*source, *target, self.publish_url(path, protocol))
         before = self.log.count(f"is publishing to path '{path}'")
         with tools.start(f"publish-{protocol}", command, self.folder) as publisher:
             publisher.wait_until(

@@ -77,7 +77,7 @@ def test_readers_stay(media: Path, protocol: str, tmp_path: Path) -> None:
         output = ["-f", "flv", server.rtmp_url("cam")]
         if protocol == "rtsp":
             output = ["-f", "rtsp", "-rtsp_transport", "tcp", server.url("cam")]
-        publish = tools.run("publish", tools.ffmpeg("-re", "-i", media, "-c", "copy", *output), tmp_path)
+        publish = tools.run("publish", tools.quick_ffmpeg("-re", "-i", media, "-c", "copy", *output), tmp_path)
         assert publish.process.returncode == 0, publish.describe()
         wait_for("after")
         for program in readers.values():

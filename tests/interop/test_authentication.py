@@ -272,8 +272,8 @@ async def test_hashes(hashed: Callable[[str], str], media: dict[str, Path]) -> N
                 for name in ("hls", "webrtc", "api")
             ),
         ):
-            assert await is_let_in(server, protocol, right, media), protocol
-            assert not await is_let_in(server, protocol, wrong, media), protocol
+            assert await is_let_in(server, protocol, right, media, tools.quick_ffmpeg), protocol
+            assert not await is_let_in(server, protocol, wrong, media, tools.quick_ffmpeg), protocol
 
 
 async def test_external_server(media: dict[str, Path]) -> None:
@@ -304,8 +304,8 @@ async def test_tokens(in_query: bool, media: dict[str, Path]) -> None:
     publisher = ISSUER.token([{"action": "publish", "path": "cam"}])
     settings = {"authMethod": "jwt", "authJWTInHTTPQuery": in_query}
     async with decider() as keys, published(media, token=publisher, authJWTJWKS=keys.url, **settings) as server:
-        ffmpeg = tools.quick_ffmpeg if in_query else tools.ffmpeg
-        await check(server, media, RIGHT_TOKEN, [*WRONG, *WRONG_TOKENS], ffmpeg=ffmpeg, token_in_query=in_query)
+        places = RIGHT_TOKEN, [*WRONG, *WRONG_TOKENS]
+        await check(server, media, *places, ffmpeg=tools.quick_ffmpeg, token_in_query=in_query)
         if not in_query:
             await server.app.reload(server.app.configuration)
             client = server.http("api")

@@ -68,7 +68,7 @@ def test_to_several_servers_at_once(media: Path, tmp_path: Path) -> None:
             f"{{dest: {other.rtmp_url('$MTX_PATH/rtmps', tls=True)}, destFingerprint: {pin}}}",
         ]
         server = stack.enter_context(tools.run_server(ours, settings(*destinations), dialect="mediamtx"))
-        publish = tools.ffmpeg(
+        publish = tools.quick_ffmpeg(
             "-re", "-i", media, "-c", "copy", "-f", "rtsp", "-rtsp_transport", "tcp", server.url("cam")
         )
         publisher = stack.enter_context(tools.start("publish", publish, tmp_path))
@@ -79,7 +79,7 @@ def test_to_several_servers_at_once(media: Path, tmp_path: Path) -> None:
             stack.enter_context(
                 tools.start(
                     f"read-{name}",
-                    tools.ffmpeg(
+                    tools.quick_ffmpeg(
                         *("-rtsp_transport", "tcp", "-i", other.url(f"cam/{name}"), *READ_PACKETS),
                         *hash_arguments(NO_H264_SETS, tmp_path / f"{name}.md5"),
                     ),
@@ -102,13 +102,13 @@ def test_to_nginx(media: Path, tmp_path: Path) -> None:
         ports, _ = stack.enter_context(origins.nginx_alone(tmp_path, tools.Network()))
         url = f"rtmp://127.0.0.1:{ports['rtmp']}/live"
         server = stack.enter_context(tools.run_server(tmp_path, settings(f"dest: {url}#cam")))
-        publish = tools.ffmpeg(
+        publish = tools.quick_ffmpeg(
             "-re", "-i", media, "-c", "copy", "-f", "rtsp", "-rtsp_transport", "tcp", server.url("cam")
         )
         publisher = stack.enter_context(tools.start("publish", publish, tmp_path))
         server.wait_for_publisher("cam", publisher)
         output = tmp_path / "nginx.md5"
-        read = tools.ffmpeg("-i", f"{url}/cam", *READ_PACKETS, *hash_arguments(NO_H264_SETS, output))
+        read = tools.quick_ffmpeg("-i", f"{url}/cam", *READ_PACKETS, *hash_arguments(NO_H264_SETS, output))
         reader = tools.run("read", read, tmp_path)
         assert reader.process.returncode == 0, f"{reader.describe()}\n{server.log[-3000:]}"
     check(published, output, "nginx")
@@ -126,7 +126,7 @@ def test_to_ffmpeg(media: Path, tmp_path: Path) -> None:
         server = stack.enter_context(
             tools.run_server(tmp_path, settings(f"dest: rtmp://127.0.0.1:{port}/live#key", "dest: rtsp://127.0.0.1:1/"))
         )
-        publish = tools.ffmpeg(
+        publish = tools.quick_ffmpeg(
             "-re", "-i", media, "-c", "copy", "-f", "rtsp", "-rtsp_transport", "tcp", server.url("cam")
         )
         publisher = stack.enter_context(tools.start("publish", publish, tmp_path))

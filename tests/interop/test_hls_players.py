@@ -12,14 +12,16 @@ from tests.browser import Page, launch
 from tests.interop import players, tools
 from tests.interop.hls_server import VARIANTS, run_hls_server
 from tests.interop.players import HLS_JS, PLAYERS, SHAKA, WATCH, Player
+from tests.support import made
 from tests.support.waiting import PATIENCE
 
 pytestmark = pytest.mark.interop
 
 RATE = 15
-STREAM = (
-    "-re", "-f", "lavfi", "-i", f"testsrc2=size=320x180:rate={RATE}",
-    "-f", "lavfi", "-i", "sine=frequency=440:sample_rate=48000",
+SECONDS_OF_MEDIA = 60
+MEDIA = (
+    "-f", "lavfi", "-i", f"testsrc2=size=320x180:rate={RATE}",
+    "-f", "lavfi", "-i", "sine=frequency=440:sample_rate=48000", "-t", f"{SECONDS_OF_MEDIA}",
     "-c:v", "libx264", "-preset", "ultrafast", "-tune", "zerolatency", "-pix_fmt", "yuv420p", "-g", f"{RATE}",
     "-x264-params", "scenecut=0", "-b:v", "400k", "-c:a", "aac", "-b:a", "64k",
 )  # fmt: skip
@@ -32,6 +34,12 @@ PLAYED = RATE * 2
 RESUME_SECONDS = 6.0
 """From the publisher's return to the moving picture, at most, beyond the time that the same player took to begin with
 the stream before: that says how fast the machine is, where several players decode at once."""
+
+
+def stream() -> tuple[str | Path, ...]:
+    """Return FFmpeg's arguments that send the media in real time."""
+    tools.require("ffmpeg")
+    return "-re", "-stream_loop", "-1", "-i", made.by_ffmpeg(".mp4", *MEDIA), "-c", "copy"
 
 
 async def watch(page: Page, wanted: list[Player], begin: float) -> dict[str, float]:
@@ -59,13 +67,12 @@ async def describe(page: Page) -> str:
 async def test_players_continue_when_the_publisher_returns(variant: str, tmp_path: Path) -> None:
     """Each played to its buffer's end meanwhile. The playlist's numbers decreased once, so they stood still for as long
     as the stream before had lasted; that is always longer than they may take."""
-    tools.require("ffmpeg")
     wanted = [HLS_JS[0], HLS_JS[2], HLS_JS[-1], PLAYERS[-3], SHAKA[-1]]
     loop = asyncio.get_running_loop()
     with run_hls_server(tmp_path, variant) as server, players.web_site(tmp_path) as site:
         pages = [site.page(player, server.url("cam")) for player in wanted]
         async with launch(ignore_certificates=True) as browser:
-            with server.publishing("cam", "rtsp", *STREAM):
+            with server.publishing("cam", "rtsp", *stream()):
                 opened = loop.time()
                 page = await browser.open(site.wall(pages))
                 await page.wait_for(f"frames.length === {len(pages)}")
@@ -73,7 +80,7 @@ async def test_players_continue_when_the_publisher_returns(variant: str, tmp_pat
                 assert len(began) == len(wanted), f"{began}\n{await describe(page)}"
                 await asyncio.sleep(RESUME_SECONDS)
             await asyncio.sleep(3)
-            with server.publishing("cam", "rtsp", *STREAM):
+            with server.publishing("cam", "rtsp", *stream()):
                 took = await watch(page, wanted, loop.time())
                 print(f"{variant}: began after {began}, went on after {took}")
                 assert len(took) == len(wanted), f"{took}\n{await describe(page)}"
@@ -85,10 +92,9 @@ async def test_players_continue_when_the_publisher_returns(variant: str, tmp_pat
 @pytest.mark.parametrize("low_latency", ["false", "true"])
 async def test_hls_js_begins_with_a_new_low_latency_stream(low_latency: str, tmp_path: Path) -> None:
     """Gaps at its beginning, which Apple's players want, keep hls.js from it for seconds, or for good."""
-    tools.require("ffmpeg")
     with run_hls_server(tmp_path, "lowLatency") as server, players.web_site(tmp_path) as site:
         async with launch(ignore_certificates=True) as browser:
-            with server.publishing("cam", "rtsp", *STREAM):
+            with server.publishing("cam", "rtsp", *stream()):
                 options = f"{{lowLatencyMode: {low_latency}}}"
                 pages = [site.page(player, server.url("cam"), options) for player in HLS_JS]
                 page = await browser.open(site.wall(pages))
@@ -109,10 +115,9 @@ async def test_hls_js_begins_with_a_new_low_latency_stream(low_latency: str, tmp
 @pytest.mark.parametrize("player", SHAKA, ids=str)
 async def test_shaka_plays_fmp4_without_a_stall(player: Player, tmp_path: Path) -> None:
     """It stood still for half a second to one second with every second segment: the sound stood first in fragments."""
-    tools.require("ffmpeg")
     with run_hls_server(tmp_path, "fmp4") as server, players.web_site(tmp_path) as site:
         async with launch(ignore_certificates=True) as browser:
-            with server.publishing("cam", "rtsp", *STREAM):
+            with server.publishing("cam", "rtsp", *stream()):
                 page = await browser.open(site.page(player, server.url("cam")))
                 await page.wait_for("self.video.currentTime > 2")
                 await page.evaluate(WATCH)

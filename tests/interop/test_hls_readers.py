@@ -82,7 +82,7 @@ def decoded_frames(name: str, output: Path, folder: Path) -> int:
     if name == "gstreamer":
         return output.stat().st_size // (SIZE[0] * SIZE[1] * 3 // 2)
     hashes = folder / "vlc.md5"
-    tools.run("count", tools.ffmpeg("-i", output, "-map", "0:v", "-f", "framemd5", hashes), folder)
+    tools.run("count", tools.quick_ffmpeg("-i", output, "-map", "0:v", "-f", "framemd5", hashes), folder)
     return len(tools.read_framemd5(hashes.read_text())) if hashes.exists() else 0
 
 

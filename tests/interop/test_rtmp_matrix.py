@@ -41,8 +41,8 @@ READERS = [
     ("rtmp2src", "rtmps"),
     ("rtmpsrc", "rtmp"),
     ("vlc", "rtmp"),
-    ("ffmpeg", "udp"),
-    ("ffmpeg", "tcp"),
+    ("current-ffmpeg", "udp"),
+    ("current-ffmpeg", "tcp"),
     ("gstreamer", "udp"),
 ]
 
@@ -99,7 +99,8 @@ def publish_command(name: str, transport: str, url: str, media: Path) -> list[st
 def read_command(name: str, transport: str, url: str, output: Path) -> list[str | Path]:
     """Return a command that reads `FRAMES` pictures, for `decoded_frames`."""
     if transport in ("udp", "tcp"):
-        return rtsp_read_command(name, transport, url, output)
+        _, *arguments = rtsp_read_command(name.removeprefix("current-"), transport, url, output)
+        return [program_of(name), *arguments]
     if name.endswith("ffmpeg"):
         return [program_of(name), *tools.ffmpeg("-analyzeduration", "1M", "-i", url, "-map", "0:v",
                                                 "-frames:v", str(FRAMES), "-f", "framemd5", output)[1:]]  # fmt: skip

@@ -44,8 +44,8 @@ def server(
 
 
 def publish(url: str, media: dict[str, Path]) -> list[str | Path]:
-    return tools.ffmpeg("-re", "-stream_loop", "-1", "-i", media["h264"], "-c", "copy", "-f", "rtsp",
-                        "-rtsp_transport", "tcp", url)  # fmt: skip
+    return tools.quick_ffmpeg("-re", "-stream_loop", "-1", "-i", media["h264"], "-c", "copy", "-f", "rtsp",
+                              "-rtsp_transport", "tcp", url)  # fmt: skip
 
 
 def read(server: tools.Server, url: str, folder: Path) -> tuple[int, str]:

@@ -222,7 +222,7 @@ def wait_until_ready(server: tools.Server, row: Row, deadline: float) -> bool:
 
 
 def read_command(server: tools.Server, row: Row, output: Path) -> list[str | Path]:
-    return tools.ffmpeg(
+    return tools.quick_ffmpeg(
         "-rtsp_transport", "tcp", "-analyzeduration", "1M", "-i", server.url(row.path), "-t", str(READ_MEDIA),
         *copies.hash_arguments(FILTERS[row.media], output),
     )  # fmt: skip
