@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
@@ -36,12 +37,18 @@ async def as_request(change: Awaitable[None], text_of: Callable[[ConfigurationEr
     """Wait for a change of the configuration. Raises RequestError, with ``text_of`` an error of the configuration."""
     try:
         await change
-    except ConfigurationError as error:
-        raise RequestError(400, text_of(error)) from None
-    except PersistError as error:
-        raise RequestError(409, str(error)) from None
     except PolycastError as error:
-        raise RequestError(409, f"the configuration was not changed: {error}") from None
+        raise _refusal(error, text_of) from None
+
+
+def _refusal(error: PolycastError, text_of: Callable[[ConfigurationError], str]) -> RequestError:
+    # Its frames hold what was sent, and some hold the error: all would stay until cycles are looked for.
+    traceback.clear_frames(error.__traceback__)
+    if isinstance(error, ConfigurationError):
+        return RequestError(400, text_of(error))
+    if isinstance(error, PersistError):
+        return RequestError(409, str(error))
+    return RequestError(409, f"the configuration was not changed: {error}")
 
 
 async def read_map(request: Request) -> dict[str, Any]:
