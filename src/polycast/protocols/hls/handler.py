@@ -129,7 +129,6 @@ class RequestHandler:
         self._server = server
         self._log = server.log
         self._hub = server.context.hub
-        self._access = server.context.hub.access
         self._remuxers = server.remuxers
         self._tasks = RequestTasks(server.context.loop, MAXIMUM_REQUESTS)
         self._origins = allowed_origins(server.settings.hls_allow_origins)
@@ -304,7 +303,7 @@ class RequestHandler:
     # Files of muxers
 
     def is_public(self, path: Path) -> bool:
-        return self._access.is_open(Action.READ, path.name, path.configuration)
+        return self._hub.access.is_open(Action.READ, path.name, path.configuration)
 
     async def _file(
         self, transaction: Transaction, target: Target, key: ResourceKey, *, is_cdn: bool
