@@ -198,8 +198,7 @@ async def test_the_api_accepts_tls_on_its_own_port(tmp_path: Path) -> None:
     certificate.private_key_pem.write_to_path(str(tmp_path / "key"))
     import ssl
 
-    context = ssl.create_default_context()
-    authority.configure_trust(context)
+    context = ssl.create_default_context(cadata=authority.cert_pem.bytes().decode())
     async with running() as server:
         port = server.app.control.ports["apiAddress"]
         await server.changed("/v1/config/set", {"apiAddress": f"127.0.0.1:{port}"})

@@ -112,8 +112,7 @@ async def test_tls_is_readable(
     if not has_memory_files:
         monkeypatch.delattr(os, "memfd_create", raising=False)
     files = {"rtspServerKey": certificate["key"], "rtspServerCert": certificate["certificate"]}
-    client = ssl.create_default_context()
-    authority.configure_trust(client)
+    client = ssl.create_default_context(cadata=authority.cert_pem.bytes().decode())
     client.maximum_version = version
     async with application(loaded(rtspEncryption="strict", **files)) as (app, _):
         number = port(app, "RTSPS", "rtspsAddress")

@@ -350,6 +350,4 @@ def write_certificate(folder: FilePath, name: str = "localhost") -> ssl.SSLConte
     certificate = authority.issue_cert(name)
     certificate.private_key_pem.write_to_path(folder / "server.key")
     certificate.cert_chain_pems[0].write_to_path(folder / "server.crt")
-    context = ssl.create_default_context()
-    authority.configure_trust(context)
-    return context
+    return ssl.create_default_context(cadata=authority.cert_pem.bytes().decode())

@@ -145,8 +145,7 @@ async def test_publish_and_read(it: Fixture, kind: Kind) -> None:
 
 async def test_over_tls(tmp_path: Path, kind: Kind) -> None:
     authority = trustme.CA()
-    context = ssl.create_default_context()
-    authority.configure_trust(context)
+    context = ssl.create_default_context(cadata=authority.cert_pem.bytes().decode())
     files = write_certificate(authority, tmp_path)
     async with running(encryption="strict", protocols=["tcp"], **files) as it:
         publisher = await it.client(tls=context)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import gzip
 import re
 import tracemalloc
@@ -158,6 +159,7 @@ async def total(fetcher: Fetcher, url: str, limit: int = 1000 * MEGABYTE) -> int
     return size
 
 
+@functools.cache
 def bomb(megabytes: int) -> bytes:
     """Return zeros, compressed to a thousandth."""
     squeeze = zlib.compressobj(9, zlib.DEFLATED, 31)
@@ -165,10 +167,10 @@ def bomb(megabytes: int) -> bytes:
 
 
 async def test_compressed_files_are_unpacked_piece_by_piece() -> None:
-    answer = Answer(200, bomb(200), {"Content-Encoding": "gzip"})
+    answer = Answer(200, bomb(100), {"Content-Encoding": "gzip"})
     tracemalloc.start()
     try:
-        assert await fetch(answer, total) == 200 * MEGABYTE
+        assert await fetch(answer, total) == 100 * MEGABYTE
         assert tracemalloc.get_traced_memory()[1] < 8 * MEGABYTE
     finally:
         tracemalloc.stop()
@@ -225,7 +227,7 @@ async def test_ranges_of_servers_that_do_not_know_them(start: int, length: int) 
 
 async def test_what_failed_leaves_nothing_in_memory(at_once: None) -> None:
     """A traceback kept each failed segment until the collector ran."""
-    segment = bytes((0x47,)) * 3 * MEGABYTE
+    segment = bytes((0x47,)) * MEGABYTE
     files = {"stream.m3u8": LIVE + b"#EXT-X-ENDLIST\n", "first.ts": segment, "second.ts": segment}
     async with web(files) as origin, running(paths=pulling(origin.url("stream.m3u8"))) as app:
         for _ in range(3):
@@ -237,7 +239,7 @@ async def test_what_failed_leaves_nothing_in_memory(at_once: None) -> None:
                 await app.log.wait("failed: ")
                 app.log.lines.clear()
             # The server of the test holds a copy of what it sends.
-            assert tracemalloc.get_traced_memory()[0] < 12 * MEGABYTE
+            assert tracemalloc.get_traced_memory()[0] < 5 * MEGABYTE
         finally:
             tracemalloc.stop()
 
@@ -245,7 +247,7 @@ async def test_what_failed_leaves_nothing_in_memory(at_once: None) -> None:
 def test_packed_audio_in_small_pieces(tmp_path: FilePath) -> None:
     """A segment of packed audio has hundreds of frames; a parser takes a limited number at once."""
     file = tmp_path / "sound.aac"
-    ffmpeg(*("-f", "lavfi", "-i", "sine=sample_rate=48000", "-t", "20", "-c:a", "aac", str(file)))
+    ffmpeg(*("-f", "lavfi", "-i", "sine=sample_rate=48000", "-t", "20", "-c:a", "aac", "-b:a", "16k", str(file)))
     time = b"com.apple.streaming.transportStreamTimestamp\0" + (900_000).to_bytes(8, "big")
     frame = b"PRIV" + len(time).to_bytes(4, "big") + b"\0\0" + time
     segment = b"ID3\x04\0\0" + bytes((0, 0, 0, len(frame))) + frame + file.read_bytes()

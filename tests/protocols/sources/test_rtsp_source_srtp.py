@@ -26,8 +26,7 @@ from polycast.wire.rtsp.message import Request, Response
 async def origin(tmp_path: Path, **values: Any) -> AsyncIterator[tuple[Fixture, RtspClient, str]]:
     """Run our own server with a publisher of ``live``; yield its fingerprint, too."""
     authority = trustme.CA()
-    context = ssl.create_default_context()
-    authority.configure_trust(context)
+    context = ssl.create_default_context(cadata=authority.cert_pem.bytes().decode())
     files = write_certificate(authority, tmp_path)
     fingerprint = hashlib.sha256(ssl.PEM_cert_to_DER_cert(Path(files["serverCert"]).read_text())).hexdigest()
     settings = {"srtpAddress": "127.0.0.1:0", "srtcpAddress": "127.0.0.1:0", "protocols": ["udp", "tcp"]}

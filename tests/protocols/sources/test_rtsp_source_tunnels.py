@@ -51,8 +51,7 @@ async def test_from_our_own_server(scheme: str) -> None:
 @pytest.mark.parametrize("scheme", ["rtsps+http", "rtsps+ws"])
 async def test_over_tls(scheme: str, tmp_path: Path) -> None:
     authority = trustme.CA()
-    context = ssl.create_default_context()
-    authority.configure_trust(context)
+    context = ssl.create_default_context(cadata=authority.cert_pem.bytes().decode())
     files = write_certificate(authority, tmp_path)
     certificate = ssl.PEM_cert_to_DER_cert(Path(files["serverCert"]).read_text())
     fingerprint = hashlib.sha256(certificate).hexdigest()

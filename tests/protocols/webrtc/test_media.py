@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 from collections.abc import AsyncIterator
 from urllib.parse import unquote
 
@@ -20,6 +21,11 @@ from polycast.media.track import Track
 
 WIDTH, HEIGHT = 320, 240
 COLOURS = {"red": (200, 20, 20), "green": (20, 200, 20), "blue": (20, 20, 200)}
+QUICKLY = {
+    "libvpx": {"deadline": "realtime", "cpu-used": "8", "lag-in-frames": "0"},
+    "libx264": {"preset": "ultrafast", "tune": "zerolatency", "profile": "baseline"},
+}
+"""Options of encoders, so that a picture takes them little and comes out at once."""
 
 
 class Colours(VideoStreamTrack):
@@ -125,22 +131,22 @@ async def test_a_publisher_that_leaves_ends_the_stream() -> None:
         assert "cam" not in fixture.app.hub.paths
 
 
-def encoded(codec: str, count: int) -> list[tuple[bytes, bool]]:
-    """Return coded pictures of all colours."""
+@functools.cache
+def encoded(codec: str, count: int) -> tuple[tuple[bytes, bool], ...]:
+    """Return coded pictures of all colours, and whether each is a key frame."""
     context = av.CodecContext.create(codec, "w")
     context.width, context.height, context.pix_fmt = WIDTH, HEIGHT, "yuv420p"
     context.framerate = 30
     context.gop_size = 10
-    if codec == "libx264":
-        context.options = {"preset": "ultrafast", "tune": "zerolatency", "profile": "baseline"}
-    packets = []
+    context.options = QUICKLY[codec]
+    packets: list[tuple[bytes, bool]] = []
     for number in range(count):
         colour = list(COLOURS.values())[number // 10 % 3]
         picture = av.VideoFrame.from_ndarray(np.full((HEIGHT, WIDTH, 3), colour, np.uint8), format="rgb24")
         packets += [
             (bytes(packet), packet.is_keyframe) for packet in context.encode(picture.reformat(format="yuv420p"))
         ]
-    return packets
+    return tuple(packets)
 
 
 def nal_units(data: bytes) -> tuple[bytes, ...]:
