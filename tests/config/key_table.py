@@ -11,7 +11,9 @@ import msgspec
 from ruamel.yaml import YAML
 
 _FILE: Final = Path(__file__).with_name("keys.yml")
-_TABLE: Final[dict[str, Any]] = YAML(typ="safe", pure=True).load(_FILE.read_text())
+_YAML: Final = YAML(typ="safe", pure=True)
+"""Each object of this class looks for plug-ins in folders."""
+_TABLE: Final[dict[str, Any]] = _YAML.load(_FILE.read_text())
 
 SERVERS: Final = frozenset(
     {"API", "metrics", "pprof", "playback", "RTSP", "RTSPS", "RTMP", "RTMPS", "HLS", "WebRTC", "SRT"}
@@ -65,8 +67,13 @@ class Row(msgspec.Struct, frozen=True):
 
 def file_of(values: dict[str, Any], *, of_path: bool) -> str:
     """Return a file with global settings, or with settings of the path ``a``."""
+    return yaml_of({"paths": {"a": values}} if of_path else values)
+
+
+def yaml_of(values: dict[str, Any]) -> str:
+    """Return a file with these values."""
     stream = StringIO()
-    YAML(typ="safe", pure=True).dump({"paths": {"a": values}} if of_path else values, stream)
+    _YAML.dump(values, stream)
     return stream.getvalue()
 
 
@@ -117,9 +124,7 @@ PATH: Final = {row.key: row.default for row in ROWS if row.of_path and not row.i
 def shipped() -> str:
     """Return the file that MediaMTX ships, without its comments. What is empty has no value there."""
     values: dict[str, Any] = {**GLOBAL, "pathDefaults": _empty_as_null(PATH), "paths": {"all_others": None}}
-    stream = StringIO()
-    YAML(typ="safe", pure=True).dump(_empty_as_null(values), stream)
-    return stream.getvalue()
+    return yaml_of(_empty_as_null(values))
 
 
 def _empty_as_null(values: dict[str, Any]) -> dict[str, Any]:

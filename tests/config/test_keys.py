@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from io import StringIO
 from typing import Any
 
 import pytest
-from ruamel.yaml import YAML
-from tests.config.key_table import FORMER, FORMER_OF_PATH, ROWS, SERVERS, Row, file_of
+from tests.config.key_table import FORMER, FORMER_OF_PATH, ROWS, SERVERS, Row, file_of, yaml_of
 
 from polycast.config import load_bytes, path_to_jsonable, to_jsonable
 from polycast.config.annotations import kind_of
@@ -85,11 +83,8 @@ def test_valid_values(row: Row) -> None:
 @pytest.mark.parametrize("row", [row for row in SUPPORTED if row.of_path], ids=name_of)
 def test_values_in_the_defaults_of_paths(row: Row) -> None:
     for value in row.accepts:
-        stream = StringIO()
-        YAML(typ="safe", pure=True).dump(
-            {"pathDefaults": {**row.needs, row.key: value.write}, "paths": {"a": {}}}, stream
-        )
-        assert shown(loaded(stream.getvalue()), row.key, of_path=True) == value.show
+        text = yaml_of({"pathDefaults": {**row.needs, row.key: value.write}, "paths": {"a": {}}})
+        assert shown(loaded(text), row.key, of_path=True) == value.show
 
 
 def as_variable(value: Any) -> str | None:
