@@ -13,16 +13,18 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 import threading
 import time
+import urllib.request
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 from tests.interop import tools
 from tests.interop.test_cluster import HASHES, OVER_TCP, Nats
 from tests.interop.tools import Network, Program, Server
+from tests.support.preloaded_program import enter
 
 NODES = ("a", "b", "c")
 NATS_HOST = "203.0.113.10"
@@ -226,13 +228,9 @@ class Cluster:
         server.program.wait_until(lambda: server.log.count(line) >= count, line, PATIENCE)
 
     def ask(self, place: str, method: str, path: str) -> str:
-        code = (
-            f"import urllib.request as u; print(u.urlopen(u.Request('{API}{path}', method='{method}')).read().decode())"
-        )
-        network = self.machines.networks[place]
-        answer = tools.run("api", [sys.executable, "-c", code], self.folder, net=network)
-        assert answer.process.returncode == 0, answer.describe()
-        return answer.output
+        """Ask from the network of a machine, which only a thread of its own enters."""
+        with ThreadPoolExecutor(1) as thread:
+            return thread.submit(ask_within, self.machines.networks[place].namespace, method, path).result()
 
     def wait_for_owner(self, place: str, path: str, *, but: str = "") -> None:
         """Wait until a node knows of another one than ``but`` that it publishes a path."""
@@ -242,6 +240,14 @@ class Cluster:
             assert time.monotonic() < deadline, f"nobody publishes {path}"
             items = json.loads(self.ask(place, "GET", "/nodes/paths"))["items"]
             owners = {item["node"] for item in items if item["name"] == path}
+            time.sleep(0.1)
+
+
+def ask_within(namespace: str, method: str, path: str) -> str:
+    enter(namespace)
+    with urllib.request.urlopen(urllib.request.Request(API + path, method=method), timeout=PATIENCE) as answer:
+        text: str = answer.read().decode()
+    return text
 
 
 def report(what: str, seconds: float) -> None:
