@@ -7,6 +7,7 @@ import socket
 import subprocess
 from pathlib import Path
 
+from tests.interop.tools import quick_program
 from tests.support.ports import free_port
 
 from polycast.media.codec import Codec
@@ -33,8 +34,9 @@ class Truth:
 
 
 def run(*arguments: str) -> str:
-    """Run FFmpeg; return what it wrote to standard output."""
-    command = ["ffmpeg", "-v", "error", "-nostdin", "-y", *arguments]
+    """Run the FFmpeg that starts fastest and has the encoder; return what it wrote to standard output."""
+    program = "ffmpeg" if "libspeex" in arguments else quick_program()
+    command = [program, "-v", "error", "-nostdin", "-y", *arguments]
     return subprocess.run(command, check=True, capture_output=True, text=True, timeout=TIMEOUT).stdout
 
 
