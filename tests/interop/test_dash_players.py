@@ -17,8 +17,8 @@ from tests.interop.test_hls_players import RATE, describe, stream, watch
 pytestmark = pytest.mark.interop
 
 TRIES = 10
-"""Of FFmpeg, one of which has to succeed. It looks for each track when it opens that, which is where the stream ends at
-that time: on a busy machine, its tracks begin with different segments."""
+"""Of FFmpeg, one of which has to succeed. It begins with the oldest segment of the list, for which each track asks when
+the list has been loaded again: on a busy machine, the segment has gone from it by then, and FFmpeg skips it."""
 
 
 @pytest.mark.timeout(300)
