@@ -99,6 +99,8 @@ async def test_a_configuration_is_applied_in_all_workers_or_in_none(tmp_path: Pa
         got = await server.get("/v3/config/global/get")
         assert (got["readTimeout"], got["rtpAddress"]) == ("21s", server.values["rtpAddress"])
         await server.wait(r"the configuration was not changed: \[RTSP\] rtpAddress: listen on", start)
+        # The lines of a worker may come later than those of the supervisor.
+        await server.wait(rf"\[worker 1\] \[RTSP\] listener opened .*:{server.ports['rtp']} \(UDP/RTP\)", start)
         reopened = [line for line in server.lines if "[worker 1] [RTSP] listener opened" in line]
         assert f":{server.ports['rtp']} (UDP/RTP)" in reopened[-1]
         # A port that all workers share: they get sockets of the new one.
