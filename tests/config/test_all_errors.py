@@ -119,7 +119,7 @@ def test_errors_beside_a_setting_that_does_not_exist() -> None:
 
 
 def test_variables_come_last() -> None:
-    variables = {"RTSP_READTIMEOUT": "x", "RTSP_API": "perhaps", "RTSP_PATHS_A_SOURCEONDEMAND": "y"}
+    variables = {"RTSP_READTIMEOUT": "x", "RTSP_API": "perhaps", "RTSP_PATHS_A_SOURCEONDEMAND": "maybe"}
     report = report_of("logLevel: x\npaths: {cam: {readIPs: [x]}}\n", **variables, RTSP_HLSSEGMENTCOUNT="1")
     assert [text.partition(": ")[0] for text in report] == [
         "my.yml", "my.yml", "RTSP_READTIMEOUT", "RTSP_API", "RTSP_PATHS_A_SOURCEONDEMAND", "RTSP_HLSSEGMENTCOUNT"

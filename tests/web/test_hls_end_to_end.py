@@ -23,7 +23,7 @@ WATCH_SECONDS = 30 if FULL else 4
 # A shared machine may stand still for a moment; how smoothly it plays is judged by the long run.
 LONGEST_STALL_MS = 500 if FULL else 2000
 """Time for which the picture may stand still. On a busy machine the browser's own timers come late."""
-SHORTEST_PLAYED = 0.95 if FULL else 0.9
+SHORTEST_PLAYED = 0.95 if FULL else 0.8
 """Part of the time that is played at least, apart from the longest stand, which may last as long as said above. The
 browser's sound output is its clock, and that is late, too, when others have the processor; a player that falls behind
 for good shows in the delay."""
