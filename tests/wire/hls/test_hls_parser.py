@@ -204,6 +204,13 @@ def test_without_definitions_a_reference_is_part_of_the_address() -> None:
     assert playlist.segments[0].uri == "{$a}.ts"
 
 
+def test_variables_are_neither_in_comments_nor_in_titles_and_plus_is_no_space() -> None:
+    lines = b'#EXT-X-DEFINE:QUERYPARAM="t"\n# {$none}\n#EXTINF:1,{$none}\na.ts?t={$t}\n'
+    playlist = parse_playlist(HEAD + lines, "http://c/x.m3u8?t=ab+cd%20e==")
+    assert isinstance(playlist, ParsedMediaPlaylist)
+    assert [segment.uri for segment in playlist.segments] == ["a.ts?t=ab+cd e=="]
+
+
 @pytest.mark.parametrize(
     "lines",
     [

@@ -10,7 +10,7 @@ import pytest
 
 from polycast.codecs import aac, eac3
 from polycast.errors import RemoteProtocolError
-from polycast.media.codec import EAC3, H264, MPEG4Audio
+from polycast.media.codec import EAC3, H264, H265, MPEG4Audio
 from polycast.wire.mpegts import constants as ts
 from polycast.wire.mpegts.demuxer import Demuxer
 from polycast.wire.mpegts.elementary import (
@@ -20,6 +20,7 @@ from polycast.wire.mpegts.elementary import (
     AacParser,
     EnhancedAc3Parser,
     H264Parser,
+    H265Parser,
     _AudioFrame,
 )
 from polycast.wire.mpegts.packet import PacketWriter
@@ -203,6 +204,23 @@ def test_what_waits_for_a_picture_is_limited(unit: bytes) -> None:
     (frame,) = parser.parse(b"\0\0\1\x65\x80", 0, 0)
     assert sum(map(len, frame.units)) <= MAXIMUM_HELD_SIZE
     assert len(frame.units) <= MAXIMUM_HELD_UNITS + 1
+
+
+@pytest.mark.parametrize(
+    ("parser", "trailing", "leading", "picture"),
+    [
+        (H264Parser(H264()), b"\x0a", b"\x06\x05\x80", b"\x41\x80"),  # end of sequence, SEI
+        (H264Parser(H264()), b"\x0c\xff\x80", b"\x68\x80", b"\x41\x80"),  # filler, PPS
+        (H265Parser(H265()), b"\x50\x01\x80", b"\x4e\x01\x80", b"\x02\x01\x80"),  # suffix and prefix SEI
+    ],
+)
+def test_what_ends_a_picture_does_not_begin_the_next(
+    parser: H264Parser | H265Parser, trailing: bytes, leading: bytes, picture: bytes
+) -> None:
+    for unit in (trailing, leading):
+        assert parser.parse(b"\0\0\1" + unit, 0, 0) == []
+    (frame,) = parser.parse(b"\0\0\1" + picture, 0, 0)
+    assert frame.units == (leading, picture)
 
 
 def marks_of(data: bytes, program: int | None = None) -> bytes:

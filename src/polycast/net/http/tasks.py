@@ -16,13 +16,15 @@ Answer = Callable[[], Coroutine[None, None, None]]
 
 
 class RequestTasks:
-    """Answers each request in a task. One task starts per turn of the loop, so that a client that sends many requests
+    """Answers each request in a task. Few tasks start per turn of the loop, so that a client that sends many requests
     at once does not block it."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, maximum: int) -> None:
-        """``maximum``: how many requests at once."""
+    def __init__(self, loop: asyncio.AbstractEventLoop, maximum: int, *, per_turn: int = 1) -> None:
+        """``maximum``: how many requests at once. ``per_turn``: how many of them start in one turn of the loop,
+        together in no more than a few milliseconds."""
         self._loop = loop
         self._maximum = maximum
+        self._per_turn = per_turn
         self._waiting: deque[tuple[Transaction, Answer]] = deque()
         self._is_scheduled = False
         self._running = 0
@@ -44,14 +46,15 @@ class RequestTasks:
 
     def _begin_next(self) -> None:
         self._is_scheduled = False
-        while self._waiting:
+        started = 0
+        while self._waiting and started < self._per_turn:
             transaction, answer = self._waiting.popleft()
             if transaction.is_cancelled:
                 continue
+            started += 1
             self._running += 1
             transaction.task = task = self._loop.create_task(answer())
             task.add_done_callback(self._on_done)
-            break
         if self._waiting:
             self._schedule()
 

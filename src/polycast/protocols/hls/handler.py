@@ -25,7 +25,7 @@ from polycast.net.http.file import IMMUTABLE, VOLATILE, HttpFile, ResponseFactor
 from polycast.net.http.hosts import authority_of, host_of, host_refusal, is_host_allowed
 from polycast.net.http.origins import allowed_origins
 from polycast.net.http.request import MAXIMUM_USER_AGENT, http_credentials, user_agent_of
-from polycast.net.http.tasks import MAXIMUM_REQUESTS, RequestTasks
+from polycast.net.http.tasks import RequestTasks
 from polycast.net.http.transaction import BODY_LIMIT, Transaction
 from polycast.protocols.base import ServerContext
 from polycast.protocols.folders import absolute_folder, is_from_proxy
@@ -46,7 +46,7 @@ from polycast.protocols.hls.reasons import (
     stall_problem,
 )
 from polycast.protocols.hls.recorded import ENTRY_NAMES, RecordedFiles, is_recorded
-from polycast.protocols.hls.remuxer import TIMED_OUT, Lookup, Remuxer
+from polycast.protocols.hls.remuxer import MAXIMUM_WAITING, TIMED_OUT, Lookup, Remuxer
 from polycast.protocols.hls.reports import reference_of
 from polycast.protocols.hls.target import MAXIMUM_PATH, ResourceKey, Target, read_target
 from polycast.protocols.hls.viewers import (
@@ -76,6 +76,10 @@ from polycast.wire.http.message import Request
 from polycast.wire.http.response import Response
 
 PATHS_DOCUMENT: Final = "paths.json"
+MAXIMUM_TASKS: Final = 2 * MAXIMUM_WAITING
+"""Requests that wait for something at the same time, such as those that another worker holds until a part is there."""
+TASKS_PER_TURN: Final = 4
+"""Requests that begin to wait in one turn of the loop: in a few hundred microseconds."""
 
 
 class Host(Protocol):
@@ -130,7 +134,7 @@ class RequestHandler:
         self._log = server.log
         self._hub = server.context.hub
         self._remuxers = server.remuxers
-        self._tasks = RequestTasks(server.context.loop, MAXIMUM_REQUESTS)
+        self._tasks = RequestTasks(server.context.loop, MAXIMUM_TASKS, per_turn=TASKS_PER_TURN)
         self._origins = allowed_origins(server.settings.hls_allow_origins)
         self._responses = ResponseFactory(self._origins.fixed)
         self.visits = Visits(server.on_visit_begun, server.on_visit_ended)

@@ -39,7 +39,9 @@ def substitute(lines: Iterable[str], url: str, imported: Mapping[str, str]) -> t
 
     result: list[str] = []
     for line in lines:
-        substituted = _REFERENCE.sub(value_of, line)
+        # not in comments, nor in the titles of segments
+        is_tag_or_address = line.startswith("#EXT-X-") or not line.startswith("#")
+        substituted = _REFERENCE.sub(value_of, line) if is_tag_or_address else line
         if substituted.startswith(TAG):
             name, value = _definition(parse_attributes(substituted.removeprefix(TAG)), url, imported)
             variables[name] = value
@@ -56,7 +58,8 @@ def _definition(attributes: Attributes, url: str, imported: Mapping[str, str]) -
         return attributes["IMPORT"], _look_up(imported, attributes["IMPORT"])
     name = attributes.get("QUERYPARAM", "")
     try:
-        parameters = dict(parse_qsl(urlsplit(url).query, keep_blank_values=True, max_num_fields=MAXIMUM_VARIABLES))
+        query = urlsplit(url).query.replace("+", "%2B")  # it is no space there, but part of many tokens
+        parameters = dict(parse_qsl(query, keep_blank_values=True, max_num_fields=MAXIMUM_VARIABLES))
     except ValueError:
         raise RemoteProtocolError("the address of a playlist is not valid") from None
     return name, _look_up(parameters, name)

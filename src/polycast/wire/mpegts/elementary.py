@@ -54,6 +54,9 @@ class ElementaryParser(Protocol):
 class _VideoParser:
     """Video: one PES packet is one access unit, as common muxers write it."""
 
+    leading_types: ClassVar[frozenset[int]] = frozenset()
+    """Types of NAL units that come before the picture that they belong to."""
+
     def __init__(self, codec: Codec) -> None:
         self.codec = codec
         self.ready = False
@@ -89,8 +92,13 @@ class _VideoParser:
         """
         raise NotImplementedError
 
-    def _with_held(self, units: tuple[bytes, ...], *, has_picture: bool) -> tuple[bytes, ...]:
-        """Return the units with those that were held for their picture; none, and hold them, if it is not there."""
+    def _with_held(self, units: tuple[bytes, ...], types: Sequence[int], has_picture: bool) -> tuple[bytes, ...]:
+        """Return the units with those that were held for their picture; none, and hold them, if it is not there.
+
+        Units that belong to the picture before, and filler, are not held.
+        """
+        if not has_picture:
+            units = tuple(unit for unit, each in zip(units, types, strict=True) if each in self.leading_types)
         if self._held:
             units = self._held + units
         self._held = ()
@@ -104,26 +112,30 @@ class _VideoParser:
 class H264Parser(_VideoParser):
     """H.264 in Annex B form."""
 
+    leading_types = frozenset((6, 7, 8, 13, 14, 15))  # SEI and parameter sets (table 7-1)
     codec: H264
 
     def _split(self, payload: bytes) -> tuple[tuple[bytes, ...], bool]:
         units = h264.without_delimiters(nal.split_annexb(payload))
         self.codec = h264.updated(self.codec, units)
         self.ready = bool(self.codec.sps and self.codec.pps)
-        units = self._with_held(units, has_picture=any(1 <= unit[0] & 0x1F <= 5 for unit in units))
+        types = [unit[0] & 0x1F for unit in units]
+        units = self._with_held(units, types, any(1 <= each <= 5 for each in types))
         return units, h264.is_key(units)
 
 
 class H265Parser(_VideoParser):
     """H.265 in Annex B form."""
 
+    leading_types = frozenset((32, 33, 34, 39))  # parameter sets and prefix SEI (table 7-1)
     codec: H265
 
     def _split(self, payload: bytes) -> tuple[tuple[bytes, ...], bool]:
         units = h265.without_delimiters(nal.split_annexb(payload))
         self.codec = h265.updated(self.codec, units)
         self.ready = bool(self.codec.vps and self.codec.sps and self.codec.pps)
-        units = self._with_held(units, has_picture=any(unit[0] >> 1 & 0x3F < 32 for unit in units))
+        types = [unit[0] >> 1 & 0x3F for unit in units]
+        units = self._with_held(units, types, any(each < 32 for each in types))
         return units, h265.is_key(units)
 
 
