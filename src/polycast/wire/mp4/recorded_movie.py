@@ -6,6 +6,7 @@ Tracks are copied without being understood, so that files of every codec can be 
 from __future__ import annotations
 
 import uuid
+from collections import deque
 from struct import unpack_from
 from typing import Final, NamedTuple
 
@@ -87,6 +88,9 @@ def _read_track(data: bytes, box: Box) -> RecordedTrack:
     handler = _field(data, find(data, box, b"mdia", b"hdlr"), "hdlr", 8, 8).to_bytes(4, "big")
     table = find(data, box, b"mdia", b"minf", b"stbl", b"stsd")
     kind = _field(data, table, "stsd", 12, 12).to_bytes(4, "big")
+    for path in ((), (b"mdia",), (b"mdia", b"minf")):  # these are copied into other files, whole
+        parent = find(data, box, *path) if path else box
+        deque(iterate(data, parent.content, parent.end) if parent is not None else (), maxlen=0)
     return RecordedTrack(track_id, timescale, handler, kind, data[box.start : box.end], SampleDefaults())
 
 
