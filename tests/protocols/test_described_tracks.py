@@ -6,7 +6,7 @@ import pytest
 
 from polycast.media.codec import G711, H264, H265, VP8, Codec, Generic, MPEG4Audio
 from polycast.protocols.described_tracks import track_of
-from polycast.rtp.payload.format_parameters import tidied
+from polycast.rtp.payload.format_parameters import normalized
 from polycast.wire.sdp import parse_sdp
 
 SPS = bytes.fromhex("67420029e2901407b602dc04040690789115")
@@ -101,7 +101,7 @@ def test_what_devices_describe(lines: list[str], expected: tuple[Codec, int]) ->
     ],
 )
 def test_what_readers_are_told(text: str, expected: str) -> None:
-    assert tidied(text) == expected
+    assert normalized(text) == expected
 
 
 def test_readers_are_told_without_quotes() -> None:

@@ -22,7 +22,7 @@ NO_SUPPORTED_TRACK: Final = (
     "Opus, MPEG-4 Audio, MPEG-1/2 Audio, AC-3"
 )
 
-REPLACED: Final = "the tracks of the stream were replaced by ones with other codecs"
+REPLACED: Final = "a track of the stream was replaced by one with another codec"
 
 
 class TransportIngest:

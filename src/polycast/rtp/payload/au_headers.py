@@ -136,6 +136,11 @@ class HeaderFormat:
         return position
 
 
+def mode_of(parameters: Mapping[str, str], default: str) -> str:
+    """Return the mode (RFC 3640 section 4.1) in lower case, with a hyphen where some devices write an underscore."""
+    return parameters.get("mode", default).lower().replace("_", "-")
+
+
 def header_formats(parameters: Mapping[str, str]) -> tuple[HeaderFormat, ...]:
     """Return the possible formats of an fmtp line, the most likely first. Names are in lower case."""
 
@@ -165,8 +170,7 @@ def header_formats(parameters: Mapping[str, str]) -> tuple[HeaderFormat, ...]:
     )
     if literal.constant_size or None not in told.values():
         return (literal,)
-    mode = parameters.get("mode", "").lower().replace("_", "-")
-    prescribed = (6, 2, 2) if mode == "aac-lbr" else (13, 3, 3)
+    prescribed = (6, 2, 2) if mode_of(parameters, "") == "aac-lbr" else (13, 3, 3)
     as_mode = replace(
         literal,
         size=literal.size if told["size"] is not None else prescribed[0],

@@ -12,7 +12,7 @@ MAXIMUM_PARAMETERS = 64
 MAXIMUM_PARAMETER_SETS = 64
 """Items of a base64 list of parameter sets; two to four are usual."""
 
-PARAMETER_SETS = frozenset(("sprop-parameter-sets", "sprop-vps", "sprop-sps", "sprop-pps"))
+_PARAMETER_SETS = frozenset(("sprop-parameter-sets", "sprop-vps", "sprop-sps", "sprop-pps"))
 _START_CODES = (b"\0\0\1", b"\0\0\0\1")
 
 
@@ -25,21 +25,25 @@ def parse_parameters(text: str) -> dict[str, str]:
     return parameters
 
 
-def tidied(text: str) -> str:
+def normalized(text: str) -> str:
     """Return ``text`` as readers understand it: without the double quotes that some devices put around values, and
     without their start codes in front of parameter sets. The same text if there are none."""
     parts = text.split(";", MAXIMUM_PARAMETERS)
     for index, part in enumerate(parts[:MAXIMUM_PARAMETERS]):
-        name, _, value = part.partition("=")
-        value = value.strip()
+        name, _, written = part.partition("=")
+        value = written = written.strip()
         if len(value) >= 2 and value[0] == value[-1] == '"':
             value = value[1:-1]
-        units = decode_base64_list(value) if name.strip().lower() in PARAMETER_SETS else []
-        if any(unit.startswith(_START_CODES) for unit in map(decode_base64, value.split(",", MAXIMUM_PARAMETER_SETS))):
-            value = encode_base64_list(units) if units else value
-        if value != part.partition("=")[2].strip():
+        if name.strip().lower() in _PARAMETER_SETS and _has_start_codes(value):
+            value = encode_base64_list(decode_base64_list(value)) or value
+        if value != written:
             parts[index] = f"{name}={value}"
     return ";".join(parts)
+
+
+def _has_start_codes(text: str) -> bool:
+    items = text.split(",", MAXIMUM_PARAMETER_SETS)
+    return any(decode_base64(item).startswith(_START_CODES) for item in items)
 
 
 def replace_parameters(text: str, values: Mapping[str, str]) -> str:

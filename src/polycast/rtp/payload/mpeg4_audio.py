@@ -13,7 +13,7 @@ from polycast.media.frame import Frame
 from polycast.media.packet import RtpPacket
 from polycast.media.timebase import rescale
 from polycast.media.track import RtpFormat, Track
-from polycast.rtp.payload.au_headers import AccessUnit, HeaderFormat, HeaderParser, header_formats
+from polycast.rtp.payload.au_headers import AccessUnit, HeaderFormat, HeaderParser, header_formats, mode_of
 from polycast.rtp.payload.base import NO_FRAMES, BaseDepacketizer, BasePacketizer, gathered, split_evenly
 from polycast.rtp.payload.format_parameters import decode_hexadecimal, parse_parameters
 from polycast.rtp.payload.rtp_payload import Part, RtpPayload, SdpEncoding, SdpMedia
@@ -184,7 +184,7 @@ class MPEG4AudioPayload(RtpPayload[MPEG4Audio]):
 
     def from_sdp(self, media: SdpMedia) -> MPEG4Audio | None:
         # mpeg4-generic carries every elementary stream of MPEG-4; only audio is understood (RFC 3640 section 4.1).
-        mode = media.parameters.get("mode", "aac-hbr").lower().replace("_", "-")
+        mode = mode_of(media.parameters, "aac-hbr")
         if media.media_type != "audio":
             return None
         configuration = decode_hexadecimal(media.parameters.get("config", ""))

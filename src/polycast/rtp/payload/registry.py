@@ -35,7 +35,7 @@ from polycast.rtp.payload import (
     vp9,
 )
 from polycast.rtp.payload.base import Depacketizer, Packetizer
-from polycast.rtp.payload.format_parameters import parse_parameters, replace_parameters, tidied
+from polycast.rtp.payload.format_parameters import normalized, parse_parameters, replace_parameters
 from polycast.rtp.payload.rtp_payload import Numbering, RtpPayload, SdpMedia
 from polycast.rtp.payload.static_types import STATIC_TYPES
 
@@ -143,7 +143,7 @@ def codec_from_sdp(
         implied_channels = channels or static.channels
     if implied_rate is None:
         raise RemoteProtocolError("unable to get clock rate: attribute 'rtpmap' not found")
-    understood = tidied(fmtp)
+    understood = normalized(fmtp)
     media = SdpMedia(media_type, name, implied_rate, implied_channels, parse_parameters(understood))
     payload = _BY_ENCODING.get(name.upper())
     codec = payload.from_sdp(media) if payload is not None else None

@@ -89,7 +89,7 @@ def _read_track(data: bytes, box: Box) -> RecordedTrack:
     table = find(data, box, b"mdia", b"minf", b"stbl", b"stsd")
     kind = _field(data, table, "stsd", 12, 12).to_bytes(4, "big")
     for path in ((), (b"mdia",), (b"mdia", b"minf")):  # these are copied into other files, whole
-        parent = find(data, box, *path) if path else box
+        parent = find(data, box, *path)
         deque(iterate(data, parent.content, parent.end) if parent is not None else (), maxlen=0)
     return RecordedTrack(track_id, timescale, handler, kind, data[box.start : box.end], SampleDefaults())
 
