@@ -78,6 +78,7 @@ async def test_back_and_live_again(variant: str, tmp_path: Path) -> None:
             await page.screenshot(tmp_path / "back.png")
             await page.wait_for("document.getElementById('live').dataset.state === 'behind'")
             await page.wait_for(f"{WIDTH} === {LIVE} && {MOVES} > {RECORDED_SECONDS}", 60)  # over the gap
+            assert await page.evaluate("document.getElementById('live').dataset.state") == "behind"
             await page.evaluate("document.getElementById('live').click()")
             await page.wait_for("polycast.supervisor.back === 0 && polycast.supervisor.state === 'playing'")
             await page.wait_for("document.getElementById('live').dataset.state === 'live'")

@@ -121,7 +121,9 @@ export class Controls {
     const video = this.#video;
     const playing = this.#supervisor.state === "playing";
     const silent = video.muted || video.volume === 0;
-    const behind = playing && (video.paused || this.#supervisor.secondsBehind > BEHIND_SECONDS);
+    // Who went back is behind, however near to live: a short DVR playlist may reach less far than the target latency.
+    const wentBack = this.#supervisor.back > 0;
+    const behind = playing && (video.paused || wentBack || this.#supervisor.secondsBehind > BEHIND_SECONDS);
     label(play, video.paused ? "Play (space)" : "Pause (space)", video.paused ? "play" : "pause");
     label(mute, silent ? "Unmute (m)" : "Mute (m)", silent ? "muted" : "sound");
     volume.value = String(video.muted ? 0 : video.volume);
