@@ -76,10 +76,15 @@ def test_a_key_frame_is_flagged_where_it_begins() -> None:
 
 
 def test_sequence_numbers_wrap_after_the_largest() -> None:
-    for first in (65_534, 254):
-        found = scan([rtp(first, FRAGMENT), rtp(first + 1, FRAGMENT), rtp(first + 2 & 0xFFFF, FRAGMENT)])
+    for first in (65_534, 254, 255, 0xFEFF):
+        found = scan([rtp(first + number & 0xFFFF, FRAGMENT) for number in range(5)])
         assert found is not None
         assert found[0] == first
+
+
+@pytest.mark.parametrize("numbers", [(254, 255, 512), (255, 0), (254, 511, 256), (510, 255, 512), (65_535, 256)])
+def test_sequence_numbers_whose_low_bytes_alone_continue_are_refused(numbers: tuple[int, ...]) -> None:
+    assert scan([rtp(number, FRAGMENT) for number in numbers]) is None
 
 
 @pytest.mark.parametrize(

@@ -34,12 +34,14 @@ WallClock = Callable[[Frame, int], WallTime]
 class FrameLane:
     """The frames of one track: from its publisher, or made from its packets while it is open."""
 
-    __slots__ = ("_clock", "_depacketizer", "_now", "_pts", "_timestamp", "_track", "_warnings", "order")
+    __slots__ = ("_clock", "_depacketizer", "_now", "_pts", "_timestamp", "_track", "_warnings", "is_open", "order")
 
     def __init__(self, track: Track, clock: StreamClock, warnings: StreamWarnings) -> None:
         self._track = track
         self._clock = clock.timeline.tracks[track.index]
         self._depacketizer: Depacketizer | None = None
+        self.is_open = False
+        """Whether frames are made from packets."""
         self._timestamp = -1
         """RTP timestamp of the last packet, which came at ``_now``."""
         self._now = 0.0
@@ -47,11 +49,6 @@ class FrameLane:
         """The same on the timeline of the stream."""
         self._warnings = warnings
         self.order = FrameOrder(track, clock.continuity.tracks[track.index], warnings)
-
-    @property
-    def is_open(self) -> bool:
-        """Whether frames are made from packets."""
-        return self._depacketizer is not None
 
     @property
     def joins_fragments(self) -> bool:
@@ -66,6 +63,7 @@ class FrameLane:
         if self._depacketizer is None:
             self._timestamp = -1
             depacketizer = self._depacketizer = make_depacketizer(track)
+            self.is_open = depacketizer is not None
             if depacketizer is not None:
                 depacketizer.limit_frame_size(frame_limit)
                 if is_start:
@@ -74,6 +72,7 @@ class FrameLane:
     def close(self) -> None:
         """Stop making frames."""
         self._depacketizer = None
+        self.is_open = False
 
     def push(self, packet: RtpPacket, now: float) -> Sequence[Frame]:
         """Process a packet; return the frames that it completes. They are not in order yet: see `finish`."""

@@ -24,8 +24,8 @@ _unpack = struct.Struct("!BBH8xI").unpack_from
 # Second byte, and timestamp.
 _unpack_end = struct.Struct("!xBxxI").unpack_from
 
-_ASCENDING: Final = bytes(range(256))
-"""Low bytes of consecutive sequence numbers with the same high byte."""
+_ASCENDING: Final = bytes(range(256)) * 2
+"""Low bytes of consecutive sequence numbers."""
 
 
 class FlaggedPacket(NamedTuple):
@@ -82,19 +82,26 @@ class PacketScanner:
         data = buffer.data
         stride = buffer.stride
         end = buffer.end
+        count = buffer.count
         header_size = buffer.framing.header_size
         start = buffer.start + header_size
-        last = start + stride * (buffer.count - 1)
+        last = start + stride * (count - 1)
         if (
             end - last < MINIMUM_SIZE
             or stride - header_size > self.maximum_size
-            or data[start:end:stride].count(PLAIN) != buffer.count
+            or data[start:end:stride].count(PLAIN) != count
             or data[start + 1 : end : stride].translate(None, self._second_bytes)
         ):
             return None
         high, low = data[start + 2 : end : stride], data[start + 3 : end : stride]
-        first_low = low[0]
-        if low != _ASCENDING[first_low : first_low + buffer.count] or high.count(high[0]) != buffer.count:
+        first_high, first_low = high[0], low[0]
+        if low != _ASCENDING[first_low : first_low + count]:
+            return None
+        before = 256 - first_low  # that many have the same high byte
+        if count <= before:
+            if high.count(first_high) != count:
+                return None
+        elif high != bytes((first_high,)) * before + bytes((first_high + 1 & 0xFF,)) * (count - before):
             return None
         continued = start + HEADER_SIZE + stride
         for place, fitting in self._columns:
@@ -106,7 +113,7 @@ class PacketScanner:
         flags = self.inspect(data, start + HEADER_SIZE, first_end)
         second, timestamp = _unpack_end(data, last)
         flagged = (FlaggedPacket(flags, start, first_end),) if flags else ()
-        return high[0] << 8 | first_low, timestamp, second >= MARKER, flagged
+        return first_high << 8 | first_low, timestamp, second >= MARKER, flagged
 
     def _scan_each(self, buffer: PacketBuffer) -> Summary | None:
         data = buffer.data

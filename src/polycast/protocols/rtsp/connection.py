@@ -28,6 +28,7 @@ from polycast.wire.rtsp.interleaved import InterleavedRun
 from polycast.wire.rtsp.masking import dump
 from polycast.wire.rtsp.message import Request, Response
 from polycast.wire.rtsp.server import ServerConnection as Engine
+from polycast.wire.rtsp.server_session import ServerSession
 
 
 class Connection(ServerConnection):
@@ -52,6 +53,9 @@ class Connection(ServerConnection):
         self._engine: Engine
         self._task: asyncio.Task[None] | None = None
         """Prepares the answer to a request."""
+        self._media: Reading | Recording | None = None
+        """What the frames of ``_media_session`` belong to: looked up for the first run after a request."""
+        self._media_session: ServerSession | None = None
         self._stream: Stream | None = None
         """The stream that received media in this slice."""
 
@@ -112,7 +116,11 @@ class Connection(ServerConnection):
         engine = self._engine
         if self.history is not None:
             self.remember(data)
-        self._handle(engine.receive_data(data, now), now)
+        received = engine.receive(data, now)
+        if isinstance(received, InterleavedRun):
+            self._on_run(received, now)
+            return False
+        self._handle(received, now)
         return self.continue_receiving(now) if engine.has_more else False
 
     def continue_receiving(self, now: float) -> bool:
@@ -174,15 +182,26 @@ class Connection(ServerConnection):
             if not self.is_open:
                 return
             if type(event) is InterleavedRun:
-                media = self._own_media()
-                if media is not None:
-                    media.on_interleaved(event, now)
-                    if type(media) is Recording and media.receiver is not None:
-                        self._stream = media.receiver.stream
+                self._on_run(event, now)
             else:
                 self._on_event(event)
 
+    def _on_run(self, run: InterleavedRun, now: float) -> None:
+        """Process interleaved frames. The hot path."""
+        media = self._media if self._engine.session is self._media_session else self._find_media()
+        if media is not None:
+            stream = media.on_interleaved(run, now)
+            if stream is not None:
+                self._stream = stream
+
+    def _find_media(self) -> Reading | Recording | None:
+        """Find what the frames on this connection belong to, until the next request."""
+        session = self._media_session = self._engine.session
+        self._media = None if session is None else self._own_media()
+        return self._media
+
     def _on_event(self, event: events.Event) -> None:
+        self._media_session = self._media = None
         if isinstance(event, events.RequestRefused):
             self.log.info("request refused (%d): %s", event.status, event.reason)
         elif isinstance(event, events.MethodUnknown):
@@ -250,6 +269,7 @@ class Connection(ServerConnection):
 
     def _finish(self, outcome: Outcome) -> None:
         """A request was answered."""
+        self._media_session = self._media = None
         self.flush()
         for event in outcome:
             self._on_event(event)

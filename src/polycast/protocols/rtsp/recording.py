@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from polycast.errors import RemoteProtocolError
 from polycast.hub.path import Path, Publisher
+from polycast.hub.stream import Stream
 from polycast.media.packet_buffer import PacketBuffer
 from polycast.media.track import Track, describe_tracks
 from polycast.net.udp import Address
@@ -31,6 +32,7 @@ class Recording:
         self.path = path
         self.receiver: MediaReceiver | None = None
         """Set between RECORD and PAUSE."""
+        self._stream: Stream | None = None
         self._handlers: ChannelHandlers = {}
         """Of interleaved channels, between RECORD and PAUSE."""
         self.ports = ClientPorts(context.ports) if context.ports is not None else None
@@ -51,6 +53,7 @@ class Recording:
             stream = self._demuxed.stream
         else:
             stream = self.path.start_publishing(publisher, self._tracks, publishes_packets=True)
+        self._stream = stream
         setups = session.wire.setups
         is_tcp = session.wire.protocol is Protocol.TCP
         receiver = self.receiver = MediaReceiver(
@@ -84,12 +87,16 @@ class Recording:
             self._demuxed.stop()
             self._demuxed = None
         self._handlers = {}
+        self._stream = None
 
-    def on_interleaved(self, run: InterleavedRun, now: float) -> None:
-        """Process interleaved frames; those of unused channels are ignored. The hot path."""
+    def on_interleaved(self, run: InterleavedRun, now: float) -> Stream | None:
+        """Process interleaved frames; return the stream that received them, None for those of unused channels. The hot
+        path."""
         handler = self._handlers.get(run.channel)
-        if handler is not None:
-            handler(run, now)
+        if handler is None:
+            return None
+        handler(run, now)
+        return self._stream
 
     def _register(self, index: int, track: TrackReceiver, receiver: MediaReceiver) -> None:
         ports, clock = self.ports, self._context.clock

@@ -116,21 +116,28 @@ class ServerConnection:
         """Take bytes from the socket and return what they mean: at most one event that needs an answer. Raises
         `RemoteProtocolError`.
         """
+        received = self.receive(data, now)
+        return received if isinstance(received, list) else [received]
+
+    def receive(self, data: bytes, now: float) -> InterleavedRun | list[events.Event]:
+        """Like `receive_data`; a run of frames that is the whole of the bytes is returned as itself. The hot path."""
         if self.is_closed:
             return []
-        parser, deadlines = self._parser, self._deadlines
-        if data:
-            deadlines.last_received = now
+        parser = self._parser
         if self._pending is not None:
             if data:
+                self._deadlines.last_received = now
                 parser.receive_data(data)
             return []
+        run = parser.receive_run(data) if data else None
+        if run is not None and run.is_last:
+            self.has_more = False
+            return run
+        deadlines = self._deadlines
+        if data:
+            deadlines.last_received = now
         try:
-            found = (parser.receive_run(data) if data else None) or parser.next_event()
-            if type(found) is InterleavedRun and found.is_last:  # the hot path
-                self.has_more = False
-                deadlines.incomplete_since = None
-                return [found]
+            found = run or parser.next_event()
             if found is not None:
                 return self._take_more(found, now)
         except RemoteProtocolError as error:
