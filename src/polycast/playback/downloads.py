@@ -20,7 +20,7 @@ from polycast.playback.requests import NOT_STORED, RequestError
 MAXIMUM_DOWNLOADS: Final = 256
 """Responses that are being sent; each has an open file."""
 MAXIMUM_OF_CLIENT: Final = 64
-"""Those to one IP address, so that it leaves room for others; each may hold a megabyte."""
+"""Those to one IP address, so that it leaves room for others; each may hold half a megabyte."""
 MAXIMUM_LOOKUPS: Final = 64
 """Requests for which all files of a period are looked up, or an index of their samples is made; each may hold a
 hundred megabytes."""
@@ -110,7 +110,7 @@ class Downloads:
             if not is_wanted:
                 return
             yield first
-            del first  # half a megabyte, for as long as the download takes
+            del first  # otherwise kept for as long as the download takes
             try:
                 async for block in rest:
                     yield block

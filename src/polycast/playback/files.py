@@ -9,8 +9,8 @@ from polycast.errors import PolycastError
 from polycast.wire.mp4.recorded_movie import Place, RecordedTrack
 from polycast.wire.mp4.runs import Run
 
-BLOCK: Final = 512 * 1024
-"""Bytes that are read at once."""
+BLOCK: Final = 64 * 1024
+"""Bytes that are read at once. Larger ones are faster, but every download that a client does not read keeps a few."""
 
 MAXIMUM_TIME: Final = 1 << 62
 """Nanoseconds since 1970, or from the start of a file: after all times that are possible. The sum of two of them fits
