@@ -9,7 +9,7 @@ from tests.wire.hls.streams import AUDIO, VIDEO, audio, feed, merge, options, re
 
 from polycast.errors import RemoteProtocolError
 from polycast.wire.hls import parser
-from polycast.wire.hls.attributes import parse_date
+from polycast.wire.hls.attributes import parse_date, parse_decimal
 from polycast.wire.hls.muxer import Muxer
 from polycast.wire.hls.options import Variant
 from polycast.wire.hls.parsed import (
@@ -259,3 +259,14 @@ def test_dates_that_are_none_do_not_lose_the_playlist(date: str) -> None:
 def test_a_date_without_zone_is_utc() -> None:
     moment = datetime(2024, 5, 6, 7, 8, 9, tzinfo=UTC)
     assert parse_date("2024-05-06T07:08:09") == int(moment.timestamp()) * 10**9
+
+
+@pytest.mark.parametrize(("text", "number"), [("4", 4), ("4.", 4), (".5", 0.5), (" 0.25 ", 0.25)])
+def test_decimal_numbers(text: str, number: float) -> None:
+    assert parse_decimal(text) == number
+
+
+@pytest.mark.parametrize("text", ["", ".", "-1", "1e3", "1.2.3", "nan", "1,5"])
+def test_what_is_no_decimal_number(text: str) -> None:
+    with pytest.raises(RemoteProtocolError, match="number"):
+        parse_decimal(text)

@@ -21,7 +21,7 @@ _ATTRIBUTE = re.compile(r'[ \t]{0,8}([A-Za-z0-9_-]{1,64})[ \t]{0,8}=(?:[ \t]{0,8
 _CONTINUED = re.compile(r"[ \t]{0,8}([^\"=, \t][^\"=,]{0,255})(?:,|$)")
 """What belongs to the value before it, of a list that should be in quotes: ``CODECS=avc1.64001f,mp4a.40.2``."""
 _INTEGER = re.compile(r"[0-9]{1,20}")
-_DECIMAL = re.compile(r"[0-9]{1,15}(?:\.[0-9]{0,20})?")
+_DECIMAL = re.compile(r"[0-9]{1,15}(?:\.[0-9]{0,20})?|\.[0-9]{1,20}")
 _RESOLUTION = re.compile(r"([0-9]{1,6})x([0-9]{1,6})")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
