@@ -48,8 +48,9 @@ class Part:
     """A run of pytest.
 
     All parts run at the same time. By its ``niceness``, what is judged by its pace comes first, and what needs little
-    but the processor fills the pauses of the others. Without ``workers``, one process runs its tests. ``first_worker``
-    keeps their ports apart. ``marks``: an expression that chooses among the tests.
+    but the processor fills the pauses of the others. The differences are small, so that nothing starves while other
+    programs use the processors. Without ``workers``, one process runs its tests. ``first_worker`` keeps their ports
+    apart. ``marks``: an expression that chooses among the tests.
     """
 
     name: str
@@ -97,10 +98,10 @@ def parts(workers: int) -> tuple[Part, ...]:
     wire, others = map(paths, INNER)
     browsers = tuple(TESTS / name for name in BROWSERS)
     return (
-        Part("programs", workers, (TESTS,), without=(*wire, *others, *browsers), niceness=4),
+        Part("programs", workers, (TESTS,), without=(*wire, *others, *browsers), niceness=2),
         Part("browsers", 1, browsers, first_worker=workers),
-        Part("wire", 0, wire, niceness=10, first_worker=workers + 1),
-        Part("inner", 0, others, niceness=10, first_worker=workers + 2),
+        Part("wire", 0, wire, niceness=5, first_worker=workers + 1),
+        Part("inner", 0, others, niceness=5, first_worker=workers + 2),
     )
 
 
