@@ -164,7 +164,12 @@ class PathConfiguration(ReceivingConfiguration, frozen=True, kw_only=True, forbi
     whep_track_gather_timeout: Annotated[
         Duration,
         NEW,
-        Meta(description="How long to wait for all tracks of a whep or wheps source after it has connected."),
+        Meta(
+            description=(
+                "How long to wait for all tracks of a whep or wheps source after it has connected. When one starts "
+                "later, the stream begins again with it."
+            )
+        ),
     ] = Duration(2)
     source_on_demand: Annotated[bool, Meta(description="Pull the source only while it has readers.")] = False
     source_on_demand_start_timeout: Annotated[

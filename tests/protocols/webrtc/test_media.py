@@ -113,6 +113,39 @@ async def test_h264_from_publisher_to_viewer() -> None:
         assert colours_of(await watch(fixture, viewer, "cam")) == set(COLOURS)
 
 
+class LateColours(Colours):
+    """Nothing, until ``begin`` is set: a camera that is switched on later."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.begin = asyncio.Event()
+
+    async def recv(self) -> av.VideoFrame:
+        await self.begin.wait()
+        return await super().recv()
+
+
+async def test_a_track_that_starts_late_begins_the_stream_again() -> None:
+    camera = LateColours()
+    async with running(webrtcTrackGatherTimeout="100ms") as fixture, connection() as publisher, connection() as viewer:
+        publisher.addTransceiver(camera, "sendonly")
+        publisher.addTransceiver(AudioStreamTrack(), "sendonly")
+        prefer(publisher, "VP8")
+        await exchange(fixture.http, publisher, "/cam/whip")
+        await fixture.until(lambda: fixture.path("cam").stream is not None)
+        first = fixture.path("cam").stream
+        assert first is not None
+        assert [str(track) for track in first.descriptions] == ["Opus"]
+        camera.begin.set()
+        await fixture.until(lambda: fixture.path("cam").stream not in (None, first))
+        second = fixture.path("cam").stream
+        assert second is not None
+        assert [str(track) for track in second.descriptions] == ["VP8", "Opus"]
+        assert colours_of(await watch(fixture, viewer, "cam")) == set(COLOURS)
+        assert fixture.path("cam").stream is second
+        assert [session.state for session in fixture.server.sessions().values()] == ["publish", "read"]
+
+
 async def test_a_viewer_that_leaves_is_forgotten() -> None:
     async with running() as fixture, connection() as publisher:
         await publish(fixture, publisher, "cam")

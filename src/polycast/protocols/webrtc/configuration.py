@@ -176,7 +176,15 @@ class WebRtcConfiguration(Section, frozen=True, kw_only=True, rename=yaml_key):
         Duration, LIVE, NEW, Meta(description="How long a client may take to connect after sending its offer.")
     ] = Duration(10)
     webrtc_track_gather_timeout: Annotated[
-        Duration, LIVE, NEW, Meta(description="How long to wait for all tracks of a publisher.")
+        Duration,
+        LIVE,
+        NEW,
+        Meta(
+            description=(
+                "How long to wait for all tracks of a publisher. When one starts later, the stream begins again with "
+                "it."
+            )
+        ),
     ] = Duration(2)
     webrtc_transcode_audio: Annotated[
         bool,

@@ -25,8 +25,9 @@ class _Timer(NamedTuple):
 class Incoming:
     """Feeds a stream from one peer.
 
-    ``start`` is called once, with the tracks whose packets were received: all of them, or those that have started after
-    ``gather_seconds``. It returns the stream, or None if there is none to feed.
+    ``start`` is called with the tracks whose packets were received: all of them, or those that have started after
+    ``gather_seconds``; and once more for each that starts later, such as a camera that was switched off. It returns the
+    stream, or None if there is none to feed.
     """
 
     def __init__(
@@ -92,10 +93,11 @@ class Incoming:
 
     def end_of_read(self) -> None:
         """Send the data of one wake-up of the socket to the stream's readers."""
-        if self._stream is not None:
-            self._stream.end_of_read()
-        elif self._early and len(self._media.started) == len(self._tracks):
+        stream = self._stream
+        if self._early and (stream is not None or len(self._media.started) == len(self._tracks)):
             self._begin()
+        elif stream is not None:
+            stream.end_of_read()
         self._schedule()
 
     def request_key_frame(self) -> None:
@@ -112,15 +114,17 @@ class Incoming:
         self._start = _no_stream  # it belongs to the owner, which refers to this
 
     def _process(self, index: int, packets: Sequence[RtpPacket], now: float) -> None:
-        stream = self._stream
-        if stream is None:
-            self._early.add((index, packets, now), sum(map(len, packets)))
-            return
-        place = self._places.get(index)
-        if place is not None:
+        stream, place = self._stream, self._places.get(index)
+        if stream is not None and place is not None:
             stream.publish(PacketRun(place, list(packets)), now)
+        elif index in self._tracks:
+            self._early.add((index, packets, now), sum(map(len, packets)))
 
     def _begin(self) -> None:
+        before = self._stream
+        if before is not None:
+            before.flush()
+        early = self._early.take()
         started = self._media.started
         tracks = [track for index, track in self._tracks.items() if index in started]
         numbered = [Track(place, track.codec, track.rtp) for place, track in enumerate(tracks)]
@@ -129,9 +133,11 @@ class Incoming:
         if stream is None or self._is_closed:
             return
         self._stream = stream
-        for index, packets, now in self._early.take():
+        for index, packets, now in early:
             self._process(index, packets, now)
         stream.end_of_read()
+        if before is not None:
+            self.request_key_frame()  # the new stream has begun in the middle of a group of pictures
 
     def _on_timer(self) -> None:
         self._timer = None
@@ -150,7 +156,7 @@ class Incoming:
                 self._stream.end_of_read()
         self._counters.packets_lost = self._media.packets_lost
         self._counters.jitter = self._media.jitter
-        if self._stream is None and self._early and now >= self._gathered_at > 0:
+        if self._early and (self._stream is not None or now >= self._gathered_at > 0):
             self._begin()
         self._schedule()
 

@@ -495,6 +495,8 @@ class PublisherSession(Session, Publisher):
             self.log.warning("the publisher has agreed to send %s, but nothing of it has arrived", names)
 
     def _start(self, tracks: Sequence[Track]) -> Stream | None:
+        if self.incoming.stream is not None:
+            self.log.warning("a track has started late: the stream begins again, with all of them")
         try:
             stream = self.path.start_publishing(self, tracks, publishes_packets=True)
         except PathError as error:
