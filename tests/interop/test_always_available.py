@@ -52,7 +52,8 @@ def reader(server: Server, route: str, folder: Path) -> list[str | Path]:
         "hls": ["-live_start_index", "-1", "-i", f"http://127.0.0.1:{server.hls_port}/cam/index.m3u8"],
     }
     copied = hash_arguments(NO_H264_SETS, folder / f"{route}.md5")
-    return tools.ffmpeg(*sources[route], *copied, "-map", "0", "-r", "25", "-f", "null", "-")
+    # In units of the stream: two pictures in one twenty-fifth of a second, where the publisher comes, have two times.
+    return tools.ffmpeg(*sources[route], *copied, "-map", "0", "-enc_time_base", "1:90000", "-f", "null", "-")
 
 
 @pytest.mark.parametrize("protocol", ["rtsp", "rtmp"])

@@ -110,6 +110,7 @@ async def test_ffmpeg_reads_what_was_published(name: str, container: str, conten
         with av.open(io.BytesIO(data), format=container) as opened:
             pictures, sounds = opened.streams.video[0], opened.streams.audio[0]
             packets = [packet for packet in opened.demux() if packet.size]
+            assert sorted(stream.type for stream in opened.streams) == ["audio", "video"], "nothing else on the way"
         found = [(packet.pts * packet.time_base, packet.is_keyframe) for packet in packets if packet.stream is pictures]
         assert [key for _, key in found] == [number % 10 == 0 for number in range(10, 50)], "from a key frame on"
         steps = {round(float(later[0] - earlier[0]), 3) for earlier, later in pairwise(found)}

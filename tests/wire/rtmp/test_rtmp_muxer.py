@@ -71,7 +71,7 @@ def audio_frame(data: bytes, time: int = 0) -> Frame:
 def test_h264_and_aac() -> None:
     muxer = Muxer([VIDEO, AUDIO])
     metadata, video, audio = messages(muxer.initial(77))
-    assert (metadata.type, metadata.timestamp, metadata.stream_id) == (18, 77, 1)
+    assert (metadata.type, metadata.timestamp, metadata.stream_id) == (18, 0, 1)
     assert (video.type, video.timestamp, video.payload) == (9, 77, video_header())
     assert (audio.type, audio.timestamp, audio.payload) == (8, 77, audio_header())
     frames = [

@@ -193,7 +193,8 @@ class Muxer:
         """Return the first messages for a reader: metadata and sequence headers, of ``tracks`` or of all.
 
         Sequence headers of tracks that are not `is_complete` are omitted; `update` returns them later.
-        ``timestamp``: milliseconds, ideally those of the first frame that follows (`timestamp`).
+        ``timestamp``: that of the sequence headers in milliseconds, ideally of the first frame that follows
+        (`timestamp`).
         ``data_handler``: ``@setDataFrame`` when publishing to a server.
         """
         indexes = None if tracks is None else {track.index for track in tracks}
@@ -201,7 +202,8 @@ class Muxer:
         metadata = build_metadata((writer.track, writer.number) for writer in writers).payload()
         if data_handler is not None:
             metadata = amf0.encode(data_handler) + metadata
-        messages = [self._serialize(MessageType.DATA_AMF0, timestamp, [metadata], DATA_CHUNK_STREAM)]
+        # FFmpeg takes metadata with any other timestamp than 0 for a subtitle, and adds a track.
+        messages = [self._serialize(MessageType.DATA_AMF0, 0, [metadata], DATA_CHUNK_STREAM)]
         messages += [self._sequence_header(writer, timestamp) for writer in writers]
         return b"".join(messages)
 
