@@ -52,7 +52,7 @@ def reader(server: Server, route: str, folder: Path) -> list[str | Path]:
         "hls": ["-live_start_index", "-1", "-i", f"http://127.0.0.1:{server.hls_port}/cam/index.m3u8"],
     }
     copied = hash_arguments(NO_H264_SETS, folder / f"{route}.md5")
-    # In units of the stream: two pictures in one twenty-fifth of a second, where the publisher comes, have two times.
+    # With the precision of the stream: where the publisher takes over, two pictures may be less than 1/25 s apart.
     return tools.ffmpeg(*sources[route], *copied, "-map", "0", "-enc_time_base", "1:90000", "-f", "null", "-")
 
 

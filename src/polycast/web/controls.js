@@ -121,7 +121,8 @@ export class Controls {
     const video = this.#video;
     const playing = this.#supervisor.state === "playing";
     const silent = video.muted || video.volume === 0;
-    // Who went back is behind, however near to live: a short DVR playlist may reach less far than the target latency.
+    // A viewer who went back is behind, however close to live: a short DVR playlist may reach less far than the target
+    // latency.
     const wentBack = this.#supervisor.back > 0;
     const behind = playing && (video.paused || wentBack || this.#supervisor.secondsBehind > BEHIND_SECONDS);
     label(play, video.paused ? "Play (space)" : "Pause (space)", video.paused ? "play" : "pause");

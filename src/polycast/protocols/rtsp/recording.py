@@ -32,7 +32,6 @@ class Recording:
         self.path = path
         self.receiver: MediaReceiver | None = None
         """Set between RECORD and PAUSE."""
-        self._stream: Stream | None = None
         self._handlers: ChannelHandlers = {}
         """Of interleaved channels, between RECORD and PAUSE."""
         self.ports = ClientPorts(context.ports) if context.ports is not None else None
@@ -53,7 +52,6 @@ class Recording:
             stream = self._demuxed.stream
         else:
             stream = self.path.start_publishing(publisher, self._tracks, publishes_packets=True)
-        self._stream = stream
         setups = session.wire.setups
         is_tcp = session.wire.protocol is Protocol.TCP
         receiver = self.receiver = MediaReceiver(
@@ -87,7 +85,6 @@ class Recording:
             self._demuxed.stop()
             self._demuxed = None
         self._handlers = {}
-        self._stream = None
 
     def on_interleaved(self, run: InterleavedRun, now: float) -> Stream | None:
         """Process interleaved frames; return the stream that received them, None for those of unused channels. The hot
@@ -96,7 +93,7 @@ class Recording:
         if handler is None:
             return None
         handler(run, now)
-        return self._stream
+        return self.receiver.stream if self.receiver is not None else None
 
     def _register(self, index: int, track: TrackReceiver, receiver: MediaReceiver) -> None:
         ports, clock = self.ports, self._context.clock

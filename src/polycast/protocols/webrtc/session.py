@@ -496,7 +496,7 @@ class PublisherSession(Session, Publisher):
 
     def _start(self, tracks: Sequence[Track]) -> Stream | None:
         if self.incoming.stream is not None:
-            self.log.warning("a track has started late: the stream begins again, with all of them")
+            self.log.warning("a track has started late: the stream begins again with it")
         try:
             stream = self.path.start_publishing(self, tracks, publishes_packets=True)
         except PathError as error:
