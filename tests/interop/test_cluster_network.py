@@ -326,7 +326,7 @@ def test_what_readers_see_when_something_fails(machines: Machines, tmp_path: Pat
         cluster.wait_for("c", "draining: no new publishers and sources")
         refused = cluster.publish("c", "rtmp://127.0.0.1/another", "flv")
         refused.wait()
-        assert "the server is going to be stopped" in c.log
+        cluster.wait_for("c", "the server is going to be stopped")
         at_b.wait(PICTURES_PER_SECOND, "pictures at B from C that is draining")
         at_c.wait(PICTURES_PER_SECOND, "pictures at C that is draining")
         of_camera.wait(PICTURES_PER_SECOND, "pictures of the camera")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import os
+import signal
 import stat
 import subprocess
 from pathlib import Path as FilePath
@@ -315,3 +316,26 @@ def test_the_clock_is_even_and_follows() -> None:
     steps = [two - one for one, two in itertools.pairwise(times)]
     assert all(3400 < step < 3800 for step in steps)
     assert clock.time_of(100 + 160 * 0.04 + 5) > times[-1] + 4.9 * 90_000  # after a pause it is right at once
+
+
+def open_files() -> int:
+    return len(os.listdir("/proc/self/fd"))
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="open files are counted as on Linux")
+async def test_a_process_that_the_program_leaves_behind(
+    program: FilePath, tmp_path: FilePath, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It holds the pipes, so they never end."""
+    monkeypatch.setattr(source, "GRACE_SECONDS", 0.05)
+    write(program, f"setsid sleep 60 &\necho $! >> {tmp_path}/pids\nexit 3")
+    failure = "failed: the camera program has ended with code 3"
+    async with running(paths={"cam": {"source": "rpiCamera", **QUICK}}) as app:
+        try:
+            await app.log.wait(failure)
+            before = open_files()
+            await app.until(lambda: sum(failure in line for line in app.log.lines) >= 5)
+            assert open_files() <= before + 2
+        finally:
+            for pid in (tmp_path / "pids").read_text().split():
+                os.kill(int(pid), signal.SIGKILL)

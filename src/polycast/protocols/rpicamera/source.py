@@ -11,7 +11,7 @@ import subprocess
 import tempfile
 from collections import deque
 from collections.abc import AsyncIterator
-from typing import ClassVar, Final
+from typing import IO, ClassVar, Final
 
 from polycast.codecs import h264
 from polycast.config.path_schema import PathConfiguration
@@ -87,6 +87,24 @@ def _write_temporary(text: str) -> str:
     return file.name
 
 
+@contextlib.asynccontextmanager
+async def _pipe() -> AsyncIterator[tuple[asyncio.StreamReader, IO[bytes]]]:
+    """Yield a pipe from a helper process: its end here, and the one for the process, to be closed once that has it.
+
+    Both are closed at the end of the block, even if a child of the process still holds the pipe.
+    """
+    reader = asyncio.StreamReader()
+    reading, writing = os.pipe()
+    with os.fdopen(reading, "rb", 0) as source, os.fdopen(writing, "wb", 0) as sink:
+        transport, _ = await asyncio.get_running_loop().connect_read_pipe(
+            lambda: asyncio.StreamReaderProtocol(reader), source
+        )
+        try:
+            yield reader, sink
+        finally:
+            transport.close()
+
+
 def _find_program() -> str | None:
     return next((found for name in PROGRAMS if (found := shutil.which(name))), None)
 
@@ -106,16 +124,18 @@ class RpiCameraPuller(Puller):
         settings = context.path_configuration
         if settings.rpi_camera_secondary:
             raise PullError(f"rpiCameraSecondary: {PROGRAMS[0]} has only one stream")
-        async with _overlay_file(settings) as overlay_file:
+        async with _overlay_file(settings) as overlay_file, _pipe() as output, _pipe() as messages:
             process = await asyncio.create_subprocess_exec(
                 program,
                 *arguments(settings, overlay_file),
                 stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
+                stdout=output[1],
+                stderr=messages[1],
                 start_new_session=os.name == "posix",
             )
-            run = _Run(context, process)
+            output[1].close()
+            messages[1].close()
+            run = _Run(context, process, output[0], messages[0])
             try:
                 await run.pictures()
                 raise PullError(await run.describe_end())
@@ -126,27 +146,32 @@ class RpiCameraPuller(Puller):
 class _Run:
     """One run of the helper process."""
 
-    def __init__(self, context: PullContext, process: asyncio.subprocess.Process) -> None:
+    def __init__(
+        self,
+        context: PullContext,
+        process: asyncio.subprocess.Process,
+        output: asyncio.StreamReader,
+        messages: asyncio.StreamReader,
+    ) -> None:
+        """``output`` and ``messages`` are the standard output and the standard error of the process."""
         self._context = context
         self._process = process
+        self._output = output
         self._clock = CameraClock(context.path_configuration.rpi_camera_fps)
         self._codec: VideoCodec = MJPEG() if context.path_configuration.rpi_camera_codec == "mjpeg" else H264()
         self._stream: Stream | None = None
         self._lines: deque[str] = deque(maxlen=REMEMBERED_LINES)
-        self._messages = context.loop.create_task(self._read_messages())
+        self._messages = context.loop.create_task(self._read_messages(messages))
 
     async def pictures(self) -> None:
         """Publish the pictures until the program ends. Raises PullError."""
-        pipe = self._process.stdout
-        if pipe is None:
-            return
         reader = ImageReader() if isinstance(self._codec, MJPEG) else AccessUnitReader()
         longest = self._context.read_timeout
         try:
             while True:
                 try:
                     async with asyncio.timeout(PICTURE_END_SECONDS if reader.is_pending else longest):
-                        data = await pipe.read(READ_SIZE)
+                        data = await self._output.read(READ_SIZE)
                 except TimeoutError:
                     if not reader.is_pending:
                         raise PullError(f"no pictures for {longest:g} s") from None
@@ -177,9 +202,8 @@ class _Run:
         if self._stream is not None and units_of_pictures:
             self._stream.end_of_read()
 
-    async def _read_messages(self) -> None:
-        pipe = self._process.stderr
-        while pipe is not None:
+    async def _read_messages(self, pipe: asyncio.StreamReader) -> None:
+        while True:
             try:
                 line = await pipe.readline()
             except ValueError:  # a line that is too long
@@ -213,12 +237,12 @@ class _Run:
                     process.kill()
             # Its output must still be read, otherwise it could block while writing.
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(first_of(_drain(process.stdout), _ended(process)), GRACE_SECONDS)
+                await asyncio.wait_for(first_of(_drain(self._output), _ended(process)), GRACE_SECONDS)
         self._messages.cancel()
 
 
-async def _drain(pipe: asyncio.StreamReader | None) -> None:
-    while pipe is not None and await pipe.read(READ_SIZE):
+async def _drain(pipe: asyncio.StreamReader) -> None:
+    while await pipe.read(READ_SIZE):
         pass
     await asyncio.Event().wait()
 
