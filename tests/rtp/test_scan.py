@@ -31,13 +31,17 @@ def rtp(sequence: int, payload: bytes, *, marker: bool = False) -> bytes:
     return make_rtp(sequence, payload, timestamp=3000, marker=marker)
 
 
-def scan(packets: list[bytes], codec: Codec = VIDEO) -> Summary | None:
+def prepare(packets: list[bytes], codec: Codec = VIDEO) -> tuple[PacketScanner, InterleavedRun]:
     parser = MessageParser()
     parser.receive_data(b"".join(b"$\0" + struct.pack(">H", len(packet)) + packet for packet in packets))
     run = parser.next_event()
     assert isinstance(run, InterleavedRun)
     payload = payload_of_codec(codec)
-    scanner = PacketScanner(96, MAXIMUM_PACKET_SIZE, payload.peek_for(codec), payload.continuation)
+    return PacketScanner(96, MAXIMUM_PACKET_SIZE, payload.peek_for(codec), payload.continuation), run
+
+
+def scan(packets: list[bytes], codec: Codec = VIDEO) -> Summary | None:
+    scanner, run = prepare(packets, codec)
     found = scanner.scan(run)
     assert scanner._scan_each(run) == (None if found is None else (*found[:3], list(found[3])))
     return found
@@ -77,9 +81,12 @@ def test_a_key_frame_is_flagged_where_it_begins() -> None:
 
 def test_sequence_numbers_wrap_after_the_largest() -> None:
     for first in (65_534, 254, 255, 0xFEFF):
-        found = scan([rtp(first + number & 0xFFFF, FRAGMENT) for number in range(5)])
+        packets = [rtp(first + number & 0xFFFF, FRAGMENT) for number in range(5)]
+        found = scan(packets)
         assert found is not None
         assert found[0] == first
+        scanner, run = prepare(packets)
+        assert scanner._scan_uniform(run) == found, "the shortcut is taken"
 
 
 @pytest.mark.parametrize("numbers", [(254, 255, 512), (255, 0), (254, 511, 256), (510, 255, 512), (65_535, 256)])

@@ -12,6 +12,7 @@ from polycast.config.path_schema import PathConfiguration
 from polycast.config.redact import redact
 from polycast.config.schema import Configuration
 from polycast.errors import PolycastError
+from polycast.hub.errors import PathError
 from polycast.hub.movement import CannotMove, Movement
 from polycast.hub.path import Path, Source
 from polycast.hub.retry import Ended, Failure, Next, RetryPauses, Supervisor
@@ -39,7 +40,8 @@ class PullContext:
     configuration: Configuration
     counters: Counters
     publish: Callable[[Sequence[Track], bool], Stream]
-    """Called with the tracks, and whether they come as RTP packets; makes the path ready."""
+    """Called with the tracks, and whether they come as RTP packets; makes the path ready. Raises PullError if the path
+    cannot have them, so that the attempt has to end."""
 
     @property
     def read_timeout(self) -> float:
@@ -73,6 +75,10 @@ class Puller(ABC):
 
         Cancelled to stop the source; it then closes what it opened.
         """
+
+    def request_key_frame(self) -> None:
+        """Request a key frame from the other side. Most protocols cannot."""
+        return
 
     async def move(self, movement: Movement, configuration: PathConfiguration, timeout: float) -> None:
         """Move the camera, within ``timeout`` seconds. Raises CannotMove; most sources cannot."""
@@ -158,6 +164,9 @@ class SupervisedSource(Source):
     def close_publisher(self, reason: str) -> None:
         self.stop(reason)
 
+    def request_key_frame(self) -> None:
+        self._pullers[self._current].request_key_frame()
+
     def reference(self) -> Reference:
         return Reference(self._pullers[self._current].type_name)
 
@@ -200,7 +209,10 @@ class SupervisedSource(Source):
         return RetryPauses(float(configuration.source_retry_pause), float(configuration.source_retry_pause_max))
 
     def _publish(self, tracks: Sequence[Track], publishes_packets: bool) -> Stream:
-        stream = self._path.start_publishing(self, tracks, publishes_packets=publishes_packets)
+        try:
+            stream = self._path.start_publishing(self, tracks, publishes_packets=publishes_packets)
+        except PathError as error:
+            raise PullError(str(error)) from error
         self._supervisor.worked()
         self.state = "ready"
         self._log.info("ready: %s", describe_tracks(tracks))

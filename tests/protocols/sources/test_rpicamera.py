@@ -328,7 +328,7 @@ async def test_a_process_that_the_program_leaves_behind(
 ) -> None:
     """It holds the pipes, so they never end."""
     monkeypatch.setattr(source, "GRACE_SECONDS", 0.05)
-    write(program, f"setsid sleep 60 &\necho $! >> {tmp_path}/pids\nexit 3")
+    write(program, f"setsid sleep 60 >/dev/null &\necho $! >> {tmp_path}/pids\nexit 3")
     failure = "failed: the camera program has ended with code 3"
     async with running(paths={"cam": {"source": "rpiCamera", **QUICK}}) as app:
         try:

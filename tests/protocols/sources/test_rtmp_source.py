@@ -232,3 +232,15 @@ def check_continuity(one: list[tuple[int, int, int, int]], two: list[tuple[int, 
     assert len({item[3] for item in one + two}) == 1
     assert two[0][1] == (one[-1][1] + 1) & 0xFFFF
     assert 0 < (two[0][2] - one[-1][2]) & 0xFFFFFFFF < 90_000 * 5
+
+
+async def test_a_source_that_does_not_fit_what_is_always_available() -> None:
+    slate = {"alwaysAvailable": True, "alwaysAvailableTracks": [{"codec": "Opus"}]}
+    async with running() as origin:
+        publisher = await origin.publisher("live/cam")
+        async with running(paths=pulling(url(origin), **slate)) as app:
+            await origin.until(lambda: bool(origin.path("live/cam").readers))
+            publisher.send_frame(0, video_frame(1, key=True))
+            publisher.send_frame(1, audio_frame(2))
+            await app.log.wait(r"failed: wants to publish \[H264 AAC\], but stream expects \[Opus\]; next attempt in")
+            assert not app.log.find("internal error")

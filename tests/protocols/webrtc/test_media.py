@@ -146,6 +146,29 @@ async def test_a_track_that_starts_late_begins_the_stream_again() -> None:
         assert [session.state for session in fixture.server.sessions().values()] == ["publish", "read"]
 
 
+async def test_a_track_that_starts_late_and_does_not_fit_is_left_out() -> None:
+    camera = LateColours()
+    slate = {"alwaysAvailable": True, "alwaysAvailableTracks": [{"codec": "Opus"}]}
+    values = {"webrtcTrackGatherTimeout": "100ms", "paths": {"cam": slate}}
+    async with running(**values) as fixture, connection() as publisher:
+        publisher.addTransceiver(camera, "sendonly")
+        publisher.addTransceiver(AudioStreamTrack(), "sendonly")
+        prefer(publisher, "VP8")
+        await exchange(fixture.http, publisher, "/cam/whip")
+        path = fixture.path("cam")
+        await fixture.until(lambda: path.is_online)
+        stream = path.stream
+        assert stream is not None
+        camera.begin.set()
+        await fixture.log.wait(r"a track .* is left out: wants to publish \[VP8 Opus\], but stream expects \[Opus\]")
+        before = stream.tracks[0].counters.packets
+        await fixture.until(lambda: stream.tracks[0].counters.packets > before + 20)
+        assert path.stream is stream
+        assert path.is_online
+        (session,) = fixture.server.sessions().values()
+        assert session.state == "publish"
+
+
 async def test_a_viewer_that_leaves_is_forgotten() -> None:
     async with running() as fixture, connection() as publisher:
         await publish(fixture, publisher, "cam")

@@ -7,6 +7,9 @@ from tests.protocols.webrtc.support import running
 from tests.protocols.webrtc.test_media import COLOURS, colours_of, connection, watch
 from tests.protocols.webrtc.test_push import feeding
 
+from polycast.hub.batch import FrameBatch
+from polycast.hub.stats import Reference
+from polycast.hub.stream import FrameReader
 from polycast.media.codec import VP8, Opus
 from polycast.media.track import Track
 
@@ -66,3 +69,46 @@ async def test_a_password_is_not_logged() -> None:
     async with running(paths={"copy": {"source": "whep://:a-secret-token@127.0.0.1:1/cam/whep"}}) as fixture:
         await fixture.log.wait("failed: .*; next attempt in")
         assert not any("a-secret-token" in line for line in fixture.log.lines)
+
+
+SOUND_ONLY = {"alwaysAvailable": True, "alwaysAvailableTracks": [{"codec": "Opus"}]}
+
+
+async def test_a_source_that_does_not_fit_what_is_always_available() -> None:
+    async with running() as origin:
+        publication = origin.publish("cam", [Track(0, VP8())])
+        source = f"whep://127.0.0.1:{origin.server.port}/cam/whep"
+        async with feeding(publication), running(paths={"copy": {"source": source, **SOUND_ONLY}}) as fixture:
+            await fixture.log.wait(r"failed: wants to publish \[VP8\], but stream expects \[Opus\]; next attempt in")
+
+
+async def test_readers_of_a_source_get_key_frames_when_they_need_them() -> None:
+    async with running() as origin:
+        publication = origin.publish("cam", [Track(0, VP8())])
+        source = f"whep://127.0.0.1:{origin.server.port}/cam/whep"
+        async with feeding(publication), running(paths={"copy": {"source": source}}) as fixture:
+            path = fixture.path("copy")
+            await fixture.until(lambda: path.stream is not None)
+            before = publication.publisher.key_frame_requests
+            assert path.publisher is not None
+            path.publisher.request_key_frame()
+            await fixture.until(lambda: publication.publisher.key_frame_requests > before)
+            assert path.stream is not None
+            before = publication.publisher.key_frame_requests
+            path.attach_reader(Segments(), path.stream)
+            await fixture.until(lambda: publication.publisher.key_frame_requests >= before + 3)
+
+
+class Segments(FrameReader):
+    """A reader that begins a segment each second."""
+
+    key_frame_interval = 1.0
+
+    def deliver_frames(self, batch: FrameBatch) -> None:
+        pass
+
+    def close_reader(self, reason: str) -> None:
+        pass
+
+    def reference(self) -> Reference:
+        return Reference("test")

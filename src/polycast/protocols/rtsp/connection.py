@@ -100,6 +100,7 @@ class Connection(ServerConnection):
     def on_closing(self, reason: str) -> None:
         if self._task is not None and self._task is not asyncio.current_task():
             self._task.cancel()
+        self._media = self._media_session = None
         self._sessions.remove_connection(self._engine, reason or "not in use")
         if self._tunnel is not None:
             self._tunnel.leave()

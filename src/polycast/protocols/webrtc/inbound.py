@@ -121,7 +121,8 @@ class InboundMedia:
         self._ssrc = secrets.randbits(32)
         self._next_feedback = now + FEEDBACK_INTERVAL
         self._next_report = now + REPORT_INTERVAL
-        self._last_key_request: float | None = None
+        self.last_key_request = now - KEY_FRAME_INTERVAL
+        """When a key frame was requested last; before that, long enough ago for the next one."""
         self._wants_key_frame = True
         self.released: list[tuple[int, RtpPacket]] = []
         """Packets that have waited for missing ones, by track index; cleared by the caller."""
@@ -178,7 +179,7 @@ class InboundMedia:
         return reports
 
     def request_key_frame(self) -> None:
-        """Request a key frame with the next packets sent, unless one was requested just before."""
+        """Request a key frame as soon as that may be: `next_timeout` may be earlier now."""
         self._wants_key_frame = True
 
     def next_timeout(self) -> float:
@@ -188,8 +189,8 @@ class InboundMedia:
             waiting = receiver.next_timeout()
             missing = receiver.recovery.next_timeout() if receiver.recovery is not None else None
             times += [time for time in (waiting, missing) if time is not None]
-        if self._wants_key_frame and self._last_key_request is not None:
-            times.append(self._last_key_request + KEY_FRAME_INTERVAL)
+        if self._wants_key_frame and self._videos():
+            times.append(self.last_key_request + KEY_FRAME_INTERVAL)
         return min(times)
 
     def handle_timeout(self, now: float) -> list[bytes]:
@@ -221,18 +222,18 @@ class InboundMedia:
         return [serialize_compound([ReceiverReport(self._ssrc, blocks), *outgoing])]
 
     def _key_frame_request(self, now: float) -> list[RtcpPacket]:
-        last = self._last_key_request
-        if not self._wants_key_frame or (last is not None and now - last < KEY_FRAME_INTERVAL):
+        if not self._wants_key_frame or now < self.last_key_request + KEY_FRAME_INTERVAL:
             return []
-        requests: list[RtcpPacket] = [
-            PictureLossIndication(self._ssrc, receiver.ssrc)
-            for receiver in self._receivers
-            if receiver.track.kind == "video" and receiver.ssrc is not None
-        ]
+        requests: list[RtcpPacket] = [PictureLossIndication(self._ssrc, ssrc) for ssrc in self._videos()]
         if requests:
             self._wants_key_frame = False
-            self._last_key_request = now
+            self.last_key_request = now
         return requests
+
+    def _videos(self) -> list[int]:
+        """Return the SSRCs of the video tracks, as far as they are known."""
+        receivers = self._receivers
+        return [each.ssrc for each in receivers if each.track.kind == "video" and each.ssrc is not None]
 
     def _find(self, data: bytes, payload_type: int) -> _Receiver | None:
         """Return the track of a packet (RFC 8843 section 9.2): by SSRC, MID or payload type, in this order."""

@@ -16,6 +16,10 @@ from polycast.protocols.webrtc.inbound import InboundMedia, InboundTrack
 from polycast.protocols.webrtc.peer import Peer
 
 
+_TICK_TOLERANCE = 0.5
+"""Seconds by which a periodic key frame may be requested early: ticks come about once a second."""
+
+
 class _Timer(NamedTuple):
     due: float
     """uvloop's handle for a time that has passed does not tell it."""
@@ -26,8 +30,8 @@ class Incoming:
     """Feeds a stream from one peer.
 
     ``start`` is called with the tracks whose packets were received: all of them, or those that have started after
-    ``gather_seconds``; and once more for each that starts later, such as a camera that was switched off. It returns the
-    stream, or None if there is none to feed.
+    ``gather_seconds``; and again when a further one starts, such as a camera that was switched off. It returns the
+    stream, or None if it was refused: then the stream before, if there is one, goes on without the further tracks.
     """
 
     def __init__(
@@ -103,7 +107,14 @@ class Incoming:
     def request_key_frame(self) -> None:
         """Request a key frame from the publisher."""
         self._media.request_key_frame()
-        self._loop.call_soon(self._on_timer)
+        self._schedule()
+
+    def tick(self, now: float) -> None:
+        """Called about once a second: request the key frames that readers need, as browsers send none otherwise."""
+        readers = self._stream.readers if self._stream is not None else ()
+        intervals = [reader.key_frame_interval for reader in readers if reader.key_frame_interval is not None]
+        if intervals and now - self._media.last_key_request >= min(intervals) - _TICK_TOLERANCE:
+            self.request_key_frame()
 
     def close(self) -> None:
         """Stop feeding the stream."""
@@ -128,10 +139,14 @@ class Incoming:
         started = self._media.started
         tracks = [track for index, track in self._tracks.items() if index in started]
         numbered = [Track(place, track.codec, track.rtp) for place, track in enumerate(tracks)]
-        self._places = {track.index: place for place, track in enumerate(tracks)}
         stream = self._start(numbered)
-        if stream is None or self._is_closed:
+        if self._is_closed:
             return
+        if stream is None:
+            for index in started.difference(self._places) if before is not None else ():
+                self._tracks.pop(index, None)
+            return
+        self._places = {track.index: place for place, track in enumerate(tracks)}
         self._stream = stream
         for index, packets, now in early:
             self._process(index, packets, now)
@@ -140,7 +155,9 @@ class Incoming:
             self.request_key_frame()  # the new stream has begun in the middle of a group of pictures
 
     def _on_timer(self) -> None:
-        self._timer = None
+        if self._timer is not None:
+            self._timer.handle.cancel()
+            self._timer = None
         if self._is_closed:
             return
         now = self._loop.time()

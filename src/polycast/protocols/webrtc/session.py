@@ -51,9 +51,6 @@ from polycast.wire.webrtc.local_description import LocalDescription, LocalMedia
 
 REORDERING_FOUND: Final = f"{B_FRAMES}, as is known only now: its picture is converted for those who connect again"
 
-_TICK_TOLERANCE: Final = 0.5
-"""Seconds: `tick` is only called once a second."""
-
 
 class Host(Protocol):
     """The server, as sessions use it."""
@@ -427,7 +424,6 @@ class PublisherSession(Session, Publisher):
         """Raises RemoteProtocolError if nothing in the offer is supported, CannotPublish if the path is in use."""
         received = accept_tracks(offer)
         super().__init__(server, path, offer, address, user)
-        self._last_key_request = server.now()
         self._has_warned = False
         self._loss = LossWarning(self.log)
         self.answer = self.describe(answer_to_publisher(offer, received))
@@ -463,7 +459,6 @@ class PublisherSession(Session, Publisher):
         self.incoming.end_of_read()
 
     def request_key_frame(self) -> None:
-        self._last_key_request = self._server.now()
         self.incoming.request_key_frame()
 
     def tick(self, now: float) -> None:
@@ -474,10 +469,7 @@ class PublisherSession(Session, Publisher):
         if stream is None:
             return
         self.peer.weight = 1 + len(stream.readers)
-        # Browsers only send key frames on request.
-        intervals = [reader.key_frame_interval for reader in stream.readers if reader.key_frame_interval is not None]
-        if intervals and now - self._last_key_request >= min(intervals) - _TICK_TOLERANCE:
-            self.request_key_frame()
+        self.incoming.tick(now)
 
     def close_publisher(self, reason: str) -> None:
         self.close(reason)
@@ -495,12 +487,16 @@ class PublisherSession(Session, Publisher):
             self.log.warning("the publisher has agreed to send %s, but nothing of it has arrived", names)
 
     def _start(self, tracks: Sequence[Track]) -> Stream | None:
-        if self.incoming.stream is not None:
-            self.log.warning("a track has started late: the stream begins again with it")
+        is_late = self.incoming.stream is not None
         try:
             stream = self.path.start_publishing(self, tracks, publishes_packets=True)
         except PathError as error:
-            self.close(str(error))
+            if is_late and self.path.publisher is self:
+                self.log.warning("a track that has started late is left out: %s", error)
+            else:
+                self.close(str(error))
             return None
+        if is_late:
+            self.log.warning("a track has started late: the stream begins again with it")
         self.log.info("is publishing to path '%s', %s", self.path.name, describe_tracks(tracks))
         return stream

@@ -30,12 +30,24 @@ from polycast.wire.webrtc.description import (
 TICK_SECONDS: Final = 0.05
 """Seconds between two checks of timeouts."""
 
+KEY_FRAME_TICK_SECONDS: Final = 1.0
+"""Seconds between two checks whether readers need a key frame."""
+
 
 class WhepPuller(Puller):
     """One WHEP address."""
 
     label: ClassVar[str] = "webrtc source"
     type_name: ClassVar[str] = "webRTCSource"
+
+    def __init__(self, url: str) -> None:
+        super().__init__(url)
+        self._session: _Session | None = None
+        """Set while the peers are connected, or connecting."""
+
+    def request_key_frame(self) -> None:
+        if self._session is not None:
+            self._session.request_key_frame()
 
     async def pull(self, context: PullContext) -> None:
         settings = context.path_configuration
@@ -58,9 +70,11 @@ class WhepPuller(Puller):
                     raise PullError(f"invalid answer: {error}") from error
                 session = _Session(context, answer, received)
                 session.connect(ClientPeer(context.loop, offer, answer, session))
+            self._session = session
             try:
                 await session.run()
             finally:
+                self._session = None
                 session.close()
         finally:
             await asyncio.shield(client.close())
@@ -104,6 +118,7 @@ class _Session:
         loop = self._context.loop
         deadline = loop.time() + float(self._context.path_configuration.whep_handshake_timeout)
         loss = LossWarning(self._context.log)
+        next_tick = loop.time()
         while not self._ended.done():
             await asyncio.wait((self._ended,), timeout=TICK_SECONDS)
             now = loop.time()
@@ -112,6 +127,9 @@ class _Session:
                 break
             peer.tick(now)
             loss.update(self._context.counters.packets_lost, now)
+            if self._incoming is not None and now >= next_tick:
+                next_tick = now + KEY_FRAME_TICK_SECONDS
+                self._incoming.tick(now)
             if peer.state is not PeerState.CONNECTED:
                 if now >= deadline:
                     raise PullError("deadline exceeded while waiting connection")
@@ -119,6 +137,11 @@ class _Session:
             elif now - self._last_packet >= self._context.read_timeout:
                 raise PullError(f"nothing was received for {self._context.read_timeout:g} s")
         self._ended.result()
+
+    def request_key_frame(self) -> None:
+        """Request a key frame from the server."""
+        if self._incoming is not None:
+            self._incoming.request_key_frame()
 
     def close(self) -> None:
         """End the connection."""
@@ -151,4 +174,18 @@ class _Session:
             self._ended.set_exception(PullError(f"peer connection closed ({reason})"))
 
     def _publish(self, tracks: Sequence[Track]) -> Stream | None:
-        return self._context.publish(tracks, True)
+        log = self._context.log
+        is_late = self._incoming is not None and self._incoming.stream is not None
+        if self._ended.done():
+            return None
+        try:
+            stream = self._context.publish(tracks, True)
+        except PullError as error:
+            if is_late:
+                log.warning("a track that has started late is left out: %s", error)
+            else:
+                self._ended.set_exception(error)
+            return None
+        if is_late:
+            log.warning("a track has started late: the stream begins again with it")
+        return stream

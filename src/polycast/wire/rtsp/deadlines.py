@@ -18,7 +18,7 @@ class Deadlines:
         self.has_spoken = False
         """Whether the client has sent a request."""
         self.last_received = now
-        """When bytes were received last."""
+        """When bytes were received last, apart from those that are media of a session as a whole."""
         self.incomplete_since: float | None = None
         """When the incomplete request or frame started; further parts of it do not change this."""
         self._endpoint = endpoint
