@@ -64,6 +64,11 @@ async def test_an_exported_file_has_exactly_the_pictures_of_its_period(record_pa
         file = tmp_path / "export.mp4"
         file.write_bytes(response.content)
         assert shades(polycast.read(file)) == numbers(13, 60)
+        for microseconds in (-3, 3):
+            about = moment(13 + microseconds * 25 / 1_000_000)
+            other = await client.get("/export", params={"path": "cam", "start": about, "duration": "1.88"})
+            file.write_bytes(other.content)
+            assert shades(polycast.read(file)) == numbers(13, 60), "the ticks of pictures are longer"
         same = await client.get("/export", params={"path": "cam", "start": moment(13), "duration": "1.88"})
         assert same.content == response.content
         part = await client.get("/export", params=query, headers={"Range": "bytes=100-199"})

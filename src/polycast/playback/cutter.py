@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from polycast.media.timebase import NANOSECONDS, rescale
+from polycast.media.timebase import NANOSECONDS, rescale_nearest
 from polycast.playback.files import Piece
 from polycast.wire.mp4.recorded_movie import RecordedTrack
 from polycast.wire.mp4.runs import NOT_SYNC, Run
@@ -59,8 +59,8 @@ class Cutter:
             if state is None:
                 continue
             timescale = state.track.timescale
-            shift = rescale(base, NANOSECONDS, timescale)
-            last = run.index_at(rescale(end, NANOSECONDS, timescale) - shift)
+            shift = rescale_nearest(base, NANOSECONDS, timescale)
+            last = run.index_at(rescale_nearest(end, NANOSECONDS, timescale) - shift)
             first = min(run.index_at(-shift), last)
             if first and not state.has_begun:
                 self._keep_lead(state, _cut(piece, run.cut(0, first), shift))
