@@ -46,8 +46,9 @@ def watch(url: str, count: int) -> dict[str, Any]:
         if flashes[0] - 0.5 < click < flashes[-1] + 0.5
     ]
     quiet = [round((click - begin) * 48_000) + 4_800 for click in clicks]
-    tone = max((samples[:, start : start + 24_000] for start in quiet), key=np.count_nonzero)  # where least is missing
-    return {"codecs": codecs, "offsets": offsets, "pitch": pitch(tone)}
+    tones = [samples[:, start : start + 24_000] for start in quiet if start < samples.shape[1]]
+    tone = max(tones, key=np.count_nonzero, default=None)  # where least is missing
+    return {"codecs": codecs, "offsets": offsets, "pitch": None if tone is None else pitch(tone)}
 
 
 if __name__ == "__main__":
