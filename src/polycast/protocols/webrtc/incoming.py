@@ -15,7 +15,6 @@ from polycast.protocols.early_media import EarlyMedia
 from polycast.protocols.webrtc.inbound import InboundMedia, InboundTrack
 from polycast.protocols.webrtc.peer import Peer
 
-
 _TICK_TOLERANCE = 0.5
 """Seconds by which a periodic key frame may be requested early: ticks come about once a second."""
 
