@@ -22,7 +22,7 @@ MAXIMUM_ORIGIN: Final = 300
 class AllowedOrigins:
     """Origins such as ``https://example.com``, with ``*`` for any text: ``https://*.example.com``."""
 
-    __slots__ = ("_expressions", "fixed", "patterns")
+    __slots__ = ("_expressions", "fixed", "is_varying", "patterns")
 
     def __init__(self, patterns: Sequence[str]) -> None:
         self.patterns: Final = tuple(patterns)
@@ -32,11 +32,8 @@ class AllowedOrigins:
         one = self.patterns[0] if len(self.patterns) == 1 else ""
         self.fixed: Final = ANY if ANY in self.patterns else "" if ANY in one else one
         """The header's value if it is the same in all responses; empty if there is none, or if `adapt` must add it."""
-
-    @property
-    def is_varying(self) -> bool:
+        self.is_varying: Final = bool(self.patterns) and not self.fixed
         """Whether the header depends on the request."""
-        return bool(self.patterns) and not self.fixed
 
     def match(self, origin: str) -> str:
         """Return the header's value for a request from a page of this origin; empty if it is not allowed."""

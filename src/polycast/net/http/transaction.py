@@ -176,8 +176,9 @@ class Transaction:
         """Send the response. Does nothing if the client is gone or was already answered."""
         if self.rewrite is not None:
             response = self.rewrite(response)
-        if self.origins is not None:
-            response = self.origins.adapt(self.request, response)
+        origins = self.origins
+        if origins is not None and origins.is_varying:
+            response = origins.adapt(self.request, response)
         if self.receiver is not None:
             self.receiver.bytes_sent += len(response.body)
         self.connection.respond(self, response)

@@ -45,7 +45,7 @@ from polycast.protocols.hls.reasons import (
     skipped_header,
     stall_problem,
 )
-from polycast.protocols.hls.recorded import ENTRY_NAMES, RecordedFiles, is_recorded
+from polycast.protocols.hls.recorded import ENTRY_NAMES, RecordedFiles
 from polycast.protocols.hls.remuxer import MAXIMUM_WAITING, TIMED_OUT, Lookup, Remuxer
 from polycast.protocols.hls.reports import reference_of
 from polycast.protocols.hls.target import MAXIMUM_PATH, ResourceKey, Target, read_target
@@ -100,10 +100,8 @@ class Host(Protocol):
         """In logs, and for other workers."""
         ...
 
-    @property
-    def settings(self) -> HlsConfiguration:
-        """The settings of HLS as they are now."""
-        ...
+    settings: HlsConfiguration
+    """The settings of HLS as they are now."""
 
     async def make_remuxer(self, path_name: str, address: str, file: str) -> Remuxer:
         """Return the muxer of a path for the request for a file, of a client with this IP address.
@@ -178,7 +176,8 @@ class RequestHandler:
         target = read_target(transaction.request.target)
         key = target.resource
         method = transaction.request.method
-        if target.stream_file is not None and self._server.settings.http_streams and method in ("GET", "HEAD"):
+        settings = self._server.settings
+        if target.stream_file is not None and settings.http_streams and method in ("GET", "HEAD"):
             self._run(transaction, partial(self._stream, transaction, target, target.stream_file))
             return None
         workers = self._server.context.workers
@@ -187,13 +186,13 @@ class RequestHandler:
             if owner is not None:
                 self._run(transaction, partial(workers.pass_on, owner, self._server.name, transaction))
                 return None
-        if key is not None and key[0] == MANIFEST_NAME and not self._server.settings.dash:
+        if key is not None and key[0] == MANIFEST_NAME and not settings.dash:
             key = None
         if key is not None and (method == "GET" or method == "HEAD"):
             remuxer = self._remuxers.get(target.folder)
-            is_cdn = self._is_cdn(transaction, key)
+            is_cdn = bool(settings.hls_cdn_secret) and self._is_cdn(transaction, key)
             is_free = is_cdn or (remuxer is not None and remuxer.is_public) or self._is_known(transaction, target)
-            if remuxer is None or not is_free or is_recorded(key[0]):
+            if remuxer is None or not is_free or target.is_recorded:
                 self._run(transaction, partial(self._file, transaction, target, key, is_cdn=is_cdn))
                 return None
             if (is_cdn or remuxer.is_public) and not self._join(transaction, target, is_cdn=is_cdn):
@@ -335,7 +334,7 @@ class RequestHandler:
                 return refuse(self._responses, request, problem, self._dialect)
         if transaction.receiver is None and not self._join(transaction, target, is_cdn=is_cdn):
             return self._sent_away()
-        if is_recorded(key[0]):
+        if target.is_recorded:
             recorded = await self._server.recorded.find(remuxer, key, self._server, self)
             return self._file_response(request, remuxer, recorded)
         found = remuxer.request(key, transaction, self._server.now())
@@ -418,9 +417,12 @@ class RequestHandler:
         return [reference_of(visit) for visit in self.visits.of(path_name)]
 
     def _is_cdn(self, transaction: Transaction, key: ResourceKey) -> bool:
-        """Return whether a request for a file comes from the content delivery network, and prepare the response."""
+        """Return whether a request for a file comes from the content delivery network, and prepare the response.
+
+        Only if there is a secret that such a network knows.
+        """
         settings = self._server.settings
-        if not settings.hls_cdn_secret or not knows_secret(transaction.request, settings.hls_cdn_secret):
+        if not knows_secret(transaction.request, settings.hls_cdn_secret):
             return False
         is_low_latency = settings.hls_variant is HlsVariant.LOW_LATENCY
         seconds = 0 if is_low_latency else int(settings.hls_segment_duration)
@@ -449,7 +451,8 @@ class RequestHandler:
         program = transaction.request.fields.get(b"user-agent", b"")
         if len(program) > MAXIMUM_USER_AGENT:
             program = program[:MAXIMUM_USER_AGENT]
-        address = transaction.client if transaction.connection.trusted_proxies else transaction.peer[0]
+        has_proxies = self._server.settings.hls_trusted_proxies
+        address = transaction.client if has_proxies else transaction.connection.peer[0]
         return target.folder, address, program
 
     def _sent_away(self) -> Response:

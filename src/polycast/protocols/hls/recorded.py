@@ -10,16 +10,12 @@ from polycast.hub.path import Path
 from polycast.net.http.file import HttpFile
 from polycast.protocols.base import RecordedStreams
 from polycast.protocols.hls.configuration import HlsConfiguration
-from polycast.protocols.hls.target import ResourceKey
+from polycast.protocols.hls.target import RECORDED_NAME, ResourceKey
 from polycast.wire.hls.muxer import INDEX_NAME
 from polycast.wire.hls.resource import Refusal, Resource
 
-RECORDED_NAME: Final = "dvr.m3u8"
-"""The playlist, in the folder of the path."""
 ENTRY_NAMES: Final = (INDEX_NAME, RECORDED_NAME)
 """What players ask for first."""
-_PREFIX: Final = "dvr-"
-"""Prefix of the names of all other files."""
 
 _NO_FILE: Final = Refusal(404, "there is no such file")
 _NO_WINDOW: Final = Refusal(404, "this path has no DVR playlist (hlsDVR)")
@@ -31,10 +27,8 @@ class Host(Protocol):
     now: Callable[[], float]
     """Monotonic seconds."""
 
-    @property
-    def settings(self) -> HlsConfiguration:
-        """The settings of HLS as they are now."""
-        ...
+    settings: HlsConfiguration
+    """The settings of HLS as they are now."""
 
 
 class Watched(Protocol):
@@ -53,11 +47,6 @@ class Preparer(Protocol):
     def prepare(self, resource: Resource, name: str) -> HttpFile:
         """Return a file with its headers."""
         ...
-
-
-def is_recorded(name: str) -> bool:
-    """Return whether a file is one of those of the recording."""
-    return name == RECORDED_NAME or name.startswith(_PREFIX)
 
 
 def recorded_playlist(path: Path) -> str:

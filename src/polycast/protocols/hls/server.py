@@ -41,6 +41,8 @@ class HlsServer(TcpServer, HttpListener, PathObserver):
 
     def __init__(self, kind: ServerKind, context: ServerContext, configuration: Configuration) -> None:
         super().__init__(kind, context, configuration)
+        self.settings = configuration[HlsConfiguration]
+        """The settings of HLS as they are now. Each request looks at them."""
         self.is_encrypted = self.settings.hls_encryption
         self.remuxers: dict[str, Remuxer] = {}
         """The muxers that are running, or waiting for a publisher to return, by path name."""
@@ -52,11 +54,6 @@ class HlsServer(TcpServer, HttpListener, PathObserver):
         self._numbering = _numberings.setdefault(context.hub, Numbering())
         self._revivals: dict[str, asyncio.Task[None]] = {}
         """Attempts to restart the path of a waiting muxer."""
-
-    @property
-    def settings(self) -> HlsConfiguration:
-        """The settings of HLS as they are now."""
-        return self.configuration[HlsConfiguration]
 
     @property
     def dump_name(self) -> str:
@@ -112,6 +109,7 @@ class HlsServer(TcpServer, HttpListener, PathObserver):
         if allowed != self.settings.hls_allow_origins:
             self.handler.allow_origins(allowed)
         super().apply(configuration)
+        self.settings = configuration[HlsConfiguration]
         self.handler.viewers.distrust()
         for remuxer in self.remuxers.values():
             remuxer.update_access()

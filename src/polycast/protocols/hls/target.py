@@ -19,6 +19,11 @@ MAXIMUM_PATH: Final = 2048
 # Bytes of the longest target that is cached: a path, a file name, three directives and a token.
 CACHED_SIZE: Final = 512
 
+RECORDED_NAME: Final = "dvr.m3u8"
+"""The playlist that reaches back over recordings, in the folder of the path."""
+_RECORDED_PREFIX: Final = "dvr-"
+"""Prefix of the names of its files."""
+
 ResourceKey = tuple[str, DeliveryDirectives | Refusal]
 """Identifies a resource of a muxer: the name of a file, and the delivery directives of a playlist."""
 
@@ -26,7 +31,7 @@ ResourceKey = tuple[str, DeliveryDirectives | Refusal]
 class Target:
     """A parsed request target. Equal targets share one object."""
 
-    __slots__ = ("folder", "path", "query", "resource", "stream_file")
+    __slots__ = ("folder", "is_recorded", "path", "query", "resource", "stream_file")
 
     def __init__(self, target: bytes) -> None:
         path, _, query = target.partition(b"?")
@@ -41,6 +46,8 @@ class Target:
         """The path without the file; for a muxer's file, the name of the stream's path."""
         self.stream_file: StreamFile | None = StreamFile(name) if self.folder and name in _STREAM_FILES else None
         """The form in which a whole stream is requested; None if it is not."""
+        self.is_recorded = name == RECORDED_NAME or name.startswith(_RECORDED_PREFIX)
+        """Whether it is the playlist over recordings, or a file of it."""
         self.resource: ResourceKey | None = None
         """None if it is not a file of a muxer."""
         if self.folder and name.endswith(FILE_SUFFIXES) and len(self.path) <= MAXIMUM_PATH:
