@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import json
 import logging
 from types import SimpleNamespace
 from typing import Any
@@ -14,6 +15,7 @@ from tests.protocols.rtsp.support import Lines
 
 from polycast.config import Configuration, PathConfiguration, from_mapping
 from polycast.hub import access as access_module
+from polycast.hub import external_server
 from polycast.hub.access import AccessControl
 from polycast.hub.access_request import AccessRequest, Action, PlainCredentials
 from polycast.hub.errors import AccessDenied, Denial, InvalidPathName, PathNotConfigured
@@ -229,3 +231,55 @@ async def test_hub_finds_the_rules_of_the_path() -> None:
         with pytest.raises(InvalidPathName):
             hub.path(name)
     assert set(hub.paths) == {"cam"}
+
+
+class AuthenticationServer:
+    """Notes who is asked about, and answers once it is released."""
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+        self.release = asyncio.Event()
+        self.error: OSError | None = None
+
+    async def fetch(self, method: str, url: str, body: bytes, fingerprint: str) -> tuple[int, bytes]:
+        self.asked.append(json.loads(body)["ip"])
+        if self.error is not None:
+            raise self.error
+        await self.release.wait()
+        return 200, b""
+
+    def control(self, **settings: Any) -> AccessControl:
+        configuration = from_mapping({"externalAuthenticationURL": "http://127.0.0.1/", **settings})
+        return AccessControl(configuration, fetch=self.fetch)
+
+
+async def test_clients_of_one_address_leave_the_authentication_server_to_others() -> None:
+    server = AuthenticationServer()
+    access = server.control()
+    many = external_server.MAXIMUM_OF_ADDRESS
+    tasks = [asyncio.ensure_future(denial(entry(), request(address="192.0.2.1"), access)) for _ in range(many)]
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert server.asked == ["192.0.2.1"] * external_server.CONCURRENCY_OF_ADDRESS
+    assert await denial(entry(), request(address="192.0.2.1"), access) is Denial.LIMIT
+    other = asyncio.ensure_future(denial(entry(), request(address="192.0.2.2"), access))
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert server.asked[-1] == "192.0.2.2"
+    server.release.set()
+    assert await other is None
+    assert await asyncio.gather(*tasks) == [None] * many
+
+
+@pytest.mark.parametrize("is_silent", [True, False])
+async def test_an_authentication_server_that_cannot_be_asked_is_no_failed_attempt(
+    monkeypatch: pytest.MonkeyPatch, is_silent: bool
+) -> None:
+    server = AuthenticationServer()
+    access = server.control(externalAuthenticationTimeout="1ms")
+    if not is_silent:
+        server.error = OSError("connection refused")
+    turns = Turns(monkeypatch)
+    for number in range(20):
+        assert await denial(entry(), request(user="u", password=str(number)), access) is Denial.UNDECIDED
+    assert turns.waited == []

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
-from polycast.net.memory import MAXIMUM_ADDRESS_SIZE, MAXIMUM_RECEIVED_SIZE, MINIMUM_SIZE, HeldMemory
+from polycast.net.memory import (
+    MAXIMUM_ADDRESS_SIZE,
+    MAXIMUM_RECEIVED_SIZE,
+    MINIMUM_RECEIVED_SIZE,
+    MINIMUM_SIZE,
+    HeldMemory,
+)
 
 
 class BufferingConnection:
@@ -77,3 +83,25 @@ def test_slow_readers_of_one_address_leave() -> None:
     for holder in slow:
         held.forget(holder)
     assert (held.received, held.size) == (0, 0)
+
+
+def test_many_connections_of_an_address_that_hold_little_are_added_up() -> None:
+    held = HeldMemory()
+    size = MINIMUM_SIZE - 1
+    holders = [BufferingConnection() for _ in range(MAXIMUM_ADDRESS_SIZE // size)]
+    for holder in holders:
+        held.update(holder, "10.0.0.1", size, 0)
+    assert not any(holder.reason for holder in holders)
+    for holder in (one := BufferingConnection(), two := BufferingConnection()):
+        held.update(holder, "10.0.0.1", MINIMUM_RECEIVED_SIZE, 0)
+        held.update(holder, "10.0.0.1", size, 0)
+    assert sum(bool(holder.reason) for holder in (*holders, one, two)) == 2
+
+
+def test_what_waits_for_slow_readers_is_not_what_their_address_has_sent() -> None:
+    held = HeldMemory()
+    readers = [BufferingConnection() for _ in range(1000)]
+    for reader in readers:
+        held.update(reader, "10.0.0.1", 0, MINIMUM_SIZE - 1)
+        held.update(reader, "10.0.0.1", 0, MINIMUM_SIZE)
+    assert not any(reader.reason for reader in readers)

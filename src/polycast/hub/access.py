@@ -217,7 +217,7 @@ class AccessControl:
             user = await self._check_rule(request, own, token)
         except AccessDenied as denied:
             self._log_denial(request, denied, is_given=is_given)
-            if is_given and denied.denial not in (Denial.ADDRESS, Denial.LIMIT):
+            if is_given and denied.denial not in (Denial.ADDRESS, Denial.UNDECIDED, Denial.LIMIT):
                 now = time.monotonic()
                 if self._failures.count(request.address, now) and not has_waited:
                     await self._wait_for_turn(request.address, now)
@@ -323,7 +323,8 @@ class AccessControl:
                 "action": request.action.value,
                 "query": request.query,
             }
-            await self._server.ask(url, fields, float(self._configuration.external_authentication_timeout))
+            timeout = float(self._configuration.external_authentication_timeout)
+            await self._server.ask(url, fields, timeout, address=request.address)
 
     async def _check_callback(self, callback: AuthenticateCallback, request: AccessRequest) -> None:
         try:
@@ -331,7 +332,7 @@ class AccessControl:
             allowed = await answer if inspect.isawaitable(answer) else answer
         except Exception as error:
             raise AccessDenied(
-                "the authenticate function failed", Denial.EXTERNAL, f"the authenticate function failed: {error!r}"
+                "the authenticate function failed", Denial.UNDECIDED, f"the authenticate function failed: {error!r}"
             ) from error
         if not allowed:
             raise AccessDenied("refused by the authenticate function", Denial.EXTERNAL)

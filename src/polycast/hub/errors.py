@@ -75,6 +75,8 @@ class Denial(Enum):
     ADDRESS = "address"
     CREDENTIALS = "credentials"
     EXTERNAL = "external"
+    UNDECIDED = "undecided"
+    """Who decides cannot be asked now; whether the credentials are valid is not known."""
     LIMIT = "limit"
     """Too many attempts; whether the credentials are valid was not looked at."""
 

@@ -78,7 +78,7 @@ class TokenMethod(ExcludingMethod):
         except TokenError as error:
             raise _denied(f"the JWT is not valid: {error}") from None
         except KeysUnavailableError as error:
-            raise AccessDenied("the JWT cannot be verified", Denial.EXTERNAL, str(error)) from None
+            raise AccessDenied("the JWT cannot be verified", Denial.UNDECIDED, str(error)) from None
 
     def _permissions(self, claims: Mapping[str, Any]) -> list[Permission]:
         value = claims.get(self._claim)

@@ -4,11 +4,11 @@ many."""
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import sys
 from typing import Final, Generic, Protocol, TypeVar
 
 from polycast.net.loop_local import LoopLocal
+from polycast.security.addresses import network_of
 
 MAXIMUM_CONNECTIONS: Final = 16_384
 """Connections of the servers of one process; an idle one takes about 20 kB."""
@@ -24,9 +24,6 @@ ADDRESS_DIVISOR: Final = 2
 
 _FILES_PART: Final = 0.8
 """Share of the process's file descriptors that connections may use."""
-
-_NETWORK_LENGTH: Final = 64
-"""Bits of an IPv6 address that are compared: one customer has all addresses of such a network."""
 
 
 class SlotHolder(Protocol):
@@ -63,7 +60,7 @@ class ConnectionSlots(Generic[_Holder]):
 
     def acquire(self, holder: _Holder, host: str) -> None:
         """Give a slot to a connection."""
-        network = self._networks[holder] = _network_of(host)
+        network = self._networks[holder] = network_of(host)
         self._holders.setdefault(network, {})[holder] = None
 
     def release(self, holder: _Holder) -> None:
@@ -99,7 +96,7 @@ class ConnectionSlots(Generic[_Holder]):
         return None
 
     def _of(self, host: str) -> dict[_Holder, None]:
-        return self._holders.get(_network_of(host), {})
+        return self._holders.get(network_of(host), {})
 
 
 def _make_slots(loop: asyncio.AbstractEventLoop) -> ConnectionSlots[SlotHolder]:
@@ -122,12 +119,3 @@ def connection_limit() -> int:
 
     files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     return MAXIMUM_CONNECTIONS if files < 0 else max(16, min(MAXIMUM_CONNECTIONS, int(files * _FILES_PART)))
-
-
-def _network_of(host: str) -> str:
-    if ":" not in host:
-        return host
-    try:
-        return str(ipaddress.ip_network((host, _NETWORK_LENGTH), strict=False))
-    except ValueError:
-        return host

@@ -17,6 +17,10 @@ from polycast.net.loop_local import LoopLocal
 MINIMUM_SIZE: Final = 256 << 10
 """In bytes. Connections that hold less are not counted; a key frame of a common stream is below that."""
 
+MINIMUM_RECEIVED_SIZE: Final = 16 << 10
+"""In bytes, received. Connections that hold this much are counted, too: one address may have thousands. Few publishers
+of common streams hold that between two reads."""
+
 MAXIMUM_ADDRESS_SIZE: Final = 32 << 20
 """In bytes, received from one address. One connection may hold 28 MiB: half a second of a stream at 128 Mbit/s while
 its tracks are being detected, and the largest message."""
@@ -51,7 +55,7 @@ class HeldMemory:
         """Set how many bytes the connection of ``address`` holds now: received, and waiting to be sent."""
         if holder in self._held:
             self.forget(holder)
-        if received + waiting < MINIMUM_SIZE:
+        if received < MINIMUM_RECEIVED_SIZE and received + waiting < MINIMUM_SIZE:
             return
         self._held[holder] = address, received, waiting
         of_address = self._by_address[address] = self._by_address.get(address, 0) + received

@@ -9,6 +9,9 @@ from typing import Final
 
 _MAXIMUM_PORT: Final = 65_535
 
+_NETWORK_LENGTH: Final = 64
+"""Bits of an IPv6 address that are compared: one customer has all addresses of such a network."""
+
 IPNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 _ADDRESS: Final = re.compile(r"(?:\[([^\[\]\s]+)\]|([^\[\]:\s/]*)):([0-9]{1,5})", re.ASCII)
@@ -23,6 +26,16 @@ def parse_address(text: str) -> tuple[str, int]:
     if match is None or int(match[3]) > _MAXIMUM_PORT:
         raise ValueError(f"'{text}' is not an address (write host:port, or :port for every interface)")
     return match[1] or match[2] or "", int(match[3])
+
+
+def network_of(host: str) -> str:
+    """Return what counts as one address for limits: an IPv4 address, or the network of an IPv6 address."""
+    if ":" not in host:
+        return host
+    try:
+        return str(ipaddress.ip_network((host, _NETWORK_LENGTH), strict=False))
+    except ValueError:
+        return host
 
 
 def is_in_networks(host: str, networks: Iterable[IPNetwork]) -> bool:

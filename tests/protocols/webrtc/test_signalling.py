@@ -76,6 +76,18 @@ async def test_offers_of_one_address_leave_room_for_others(monkeypatch: pytest.M
         await fixture.log.wait(r"closed \(too many sessions are being established\)")
 
 
+async def test_offers_that_have_waited_for_a_path_leave_room_for_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server, "MAXIMUM_UNCONNECTED_OF_ADDRESS", 3)
+    paths = {"cam": {"runOnDemand": "sleep 60", "runOnDemandStartTimeout": "60s"}}
+    async with running(paths=paths) as fixture:
+        offers = [asyncio.ensure_future(fixture.http.post("/cam/whep", content=VIEW, headers=SDP)) for _ in range(5)]
+        path = fixture.path("cam")
+        await fixture.until(lambda: len(path._pending) == 5)
+        fixture.publish("cam", [Track(0, VP8())])
+        statuses = sorted([(await offer).status_code for offer in offers])
+        assert statuses == [201, 201, 201, 503, 503]
+
+
 async def test_additional_hosts_are_resolved_beside_the_loop_and_not_waited_for_long(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -168,7 +168,7 @@ def access_problem(denied: AccessDenied, access: AccessRequest, *, has_credentia
         )
     if not has_credentials:
         return Problem(status=401, detail="authentication is needed", reason=Reason.CREDENTIALS_REQUIRED)
-    is_external = denied.denial is Denial.EXTERNAL
+    is_external = denied.denial in (Denial.EXTERNAL, Denial.UNDECIDED)
     reason = Reason.EXTERNALLY_REFUSED if is_external else Reason.CREDENTIALS_REFUSED
     return Problem(status=401, detail="authentication is needed", reason=reason)
 

@@ -24,6 +24,7 @@ _BY_DENIAL: Final[Mapping[Denial, Rejection]] = {
     Denial.ADDRESS: Rejection.FORBIDDEN,
     Denial.CREDENTIALS: Rejection.UNAUTHORIZED,
     Denial.EXTERNAL: Rejection.UNAUTHORIZED,
+    Denial.UNDECIDED: Rejection.UNAUTHORIZED,
     Denial.LIMIT: Rejection.OVERLOAD,
 }
 

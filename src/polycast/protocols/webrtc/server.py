@@ -196,6 +196,7 @@ class WebRtcServer(TcpServer, HttpListener):
         try:
             stream = await path.wait_ready(follows=True, query=query)
             path.check_reader_limit()
+            self._make_room(address)  # again, as others have come while the path was started
             session = ViewerSession(self, path, stream, description, address, user)
             session.query = query
             self._add(session)
@@ -222,6 +223,9 @@ class WebRtcServer(TcpServer, HttpListener):
         RemoteProtocolError if it has too many."""
         if self._media is not None:
             await self._media.gather(float(self.settings.webrtc_stun_gather_timeout))
+        self._make_room(address)
+
+    def _make_room(self, address: str) -> None:
         connecting = self._connecting
         if len(connecting) < MAXIMUM_UNCONNECTED_OF_ADDRESS:
             return

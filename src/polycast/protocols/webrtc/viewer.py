@@ -222,6 +222,7 @@ class Viewer(FrameReader):
             packets = parse_compound(data)
         except RemoteProtocolError:
             return
+        wants_key_frame = False
         for packet in packets:
             match packet:
                 case ReceiverReport() | SenderReport():
@@ -230,9 +231,11 @@ class Viewer(FrameReader):
                 case GenericNack():
                     self._resend(packet, now)
                 case PictureLossIndication() | FullIntraRequest():
-                    self._request_key_frame()
+                    wants_key_frame = True
                 case _:
                     pass
+        if wants_key_frame:
+            self._request_key_frame()
 
     def _take_block(self, block: ReportBlock) -> None:
         track = self._by_ssrc.get(block.ssrc)
