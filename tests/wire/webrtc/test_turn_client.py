@@ -191,14 +191,17 @@ def test_hosts_that_were_permitted_before_the_allocation_are_asked_for_after_it(
     assert methods(server.take()) == ["CREATE_PERMISSION"]
 
 
-def test_the_number_of_hosts_is_limited(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_hosts_beyond_the_limit_wait_for_a_place(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(turn_client, "MAXIMUM_HOSTS", 2)
     for number in range(4):
         server.client.permit(f"192.0.2.{number}", 1.0)
     assert len(server.take()) == 2
-    server.client.forbid("192.0.2.0")
-    server.client.permit("192.0.2.9", 1.0)
-    assert len(server.take()) == 1
+    asked: list[str] = []
+    for leaving in ("192.0.2.0", "192.0.2.3", "192.0.2.1"):
+        server.client.permit("192.0.2.9", 1.0)
+        server.client.forbid(leaving, 1.0)
+        asked += [request.attributes["XOR-PEER-ADDRESS"][0] for request in server.take()]
+    assert asked == ["192.0.2.2", "192.0.2.9"], "those that have waited get the places of those that leave"
 
 
 def test_datagrams_are_indications_until_a_channel_is_confirmed(server: Server) -> None:
@@ -260,7 +263,7 @@ def test_everything_is_renewed(server: Server) -> None:
     server.client.permit("192.0.2.2", 0.0)
     server.client.bind(PEER, 0.0)
     server.confirm()
-    server.client.forbid("192.0.2.2")
+    server.client.forbid("192.0.2.2", 0.0)
     assert server.client.next_timeout() == turn_client.RENEWAL_SECONDS
     server.client.handle_timeout(239.0)
     assert not server.take()

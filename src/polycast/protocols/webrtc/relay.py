@@ -95,7 +95,8 @@ class Relay:
             if not self._permitted[host]:
                 del self._permitted[host]
                 if self._client is not None:
-                    self._client.forbid(host)
+                    self._client.forbid(host, self._loop.time())
+        self._flush()
 
     def _on_address(self, address: Address) -> None:
         if self._client is not None:

@@ -114,6 +114,39 @@ class _Channel:
         self.is_bound = False
 
 
+class _Hosts:
+    """The hosts that may send through the relay, and those that wait for a place."""
+
+    __slots__ = ("permitted", "waiting")
+
+    def __init__(self) -> None:
+        self.permitted: set[str] = set()
+        self.waiting: dict[str, None] = {}
+        """In the order of arrival."""
+
+    def add(self, host: str) -> bool:
+        """Add a host; return whether it may send now."""
+        if host in self.permitted or host in self.waiting:
+            return False
+        if len(self.permitted) >= MAXIMUM_HOSTS:
+            self.waiting[host] = None
+            return False
+        self.permitted.add(host)
+        return True
+
+    def remove(self, host: str) -> str:
+        """Remove a host; return the one that gets its place, or an empty text."""
+        self.waiting.pop(host, None)
+        if host not in self.permitted:
+            return ""
+        self.permitted.remove(host)
+        following = next(iter(self.waiting), "")
+        if following:
+            del self.waiting[following]
+            self.permitted.add(following)
+        return following
+
+
 class TurnClient:
     """One allocation. ``is_stream``: over TCP or TLS."""
 
@@ -129,7 +162,7 @@ class TurnClient:
         """The address on the relay."""
         self._requests: dict[bytes, _Request] = {}
         self._renew_at, self._refresh_at = now + RENEWAL_SECONDS, now
-        self._hosts: set[str] = set()
+        self._hosts = _Hosts()
         self._channels = _Channels()
         self._outgoing: list[bytes] = []
         self._ask(MessageType.ALLOCATE, ((AttributeType.REQUESTED_TRANSPORT, _UDP_TRANSPORT),), None, now)
@@ -137,17 +170,16 @@ class TurnClient:
     # Peers
 
     def permit(self, host: str, now: float) -> None:
-        """Let an IPv4 address send datagrams through the relay, until `forbid`. IPv6 addresses are ignored, since the
-        relayed address is IPv4."""
-        if ":" in host or host in self._hosts or len(self._hosts) >= MAXIMUM_HOSTS:
-            return
-        self._hosts.add(host)
-        if self.state is TurnState.ALLOCATED:
+        """Let an IPv4 address send datagrams through the relay, until `forbid`; if there are too many, as soon as one
+        of them is forbidden. IPv6 addresses are ignored, since the relayed address is IPv4."""
+        if ":" not in host and self._hosts.add(host) and self.state is TurnState.ALLOCATED:
             self._ask_for_permission(host, now)
 
-    def forbid(self, host: str) -> None:
+    def forbid(self, host: str, now: float) -> None:
         """Let the permission of an address expire."""
-        self._hosts.discard(host)
+        following = self._hosts.remove(host)
+        if following and self.state is TurnState.ALLOCATED:
+            self._ask_for_permission(following, now)
 
     def bind(self, peer: SocketAddress, now: float) -> None:
         """Use a channel for a peer, whose datagrams then have four more bytes instead of thirty-six."""
@@ -219,7 +251,7 @@ class TurnClient:
             self._ask(MessageType.REFRESH, (), None, now)
         if now >= self._renew_at:
             self._renew_at = now + RENEWAL_SECONDS
-            for host in self._hosts:
+            for host in self._hosts.permitted:
                 self._ask_for_permission(host, now)
             for peer in self._channels.peers:
                 self._ask_for_channel(peer, now)
@@ -310,7 +342,7 @@ class TurnClient:
         self.relayed = relayed
         self.state = TurnState.ALLOCATED
         self._renew_at = now + RENEWAL_SECONDS
-        for host in self._hosts:
+        for host in self._hosts.permitted:
             self._ask_for_permission(host, now)
 
     def _give_up(self, request: _Request, reason: str) -> None:
