@@ -73,5 +73,13 @@ def test_a_network_of_ipv6_counts_as_one_address(other: str, is_same: bool) -> N
     assert slots.is_exceeded("2001:db8::1") == is_same
 
 
+def test_ipv4_addresses_written_as_ipv6_are_different_ones() -> None:
+    slots: ConnectionSlots[Client] = ConnectionSlots(10, 1.0)
+    fill(slots, "::ffff:192.0.2.1", 5)
+    assert not slots.is_exceeded("::ffff:192.0.2.2")
+    fill(slots, "192.0.2.1", 1)
+    assert slots.is_exceeded("::ffff:192.0.2.1")
+
+
 def test_slots_are_limited_by_the_open_files_limit() -> None:
     assert 16 <= connection_limit() <= MAXIMUM_CONNECTIONS

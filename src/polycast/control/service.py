@@ -49,6 +49,9 @@ MAXIMUM_BODY: Final = 1024 * 1024
 # Requests whose credentials are checked at the same time.
 MAXIMUM_CHECKS: Final = 1024
 
+# Those from one address: a slow authentication server and one client with many requests must not lock out the others.
+MAXIMUM_CHECKS_OF_ADDRESS: Final = MAXIMUM_CHECKS // 4
+
 # Characters of a target in the log.
 LOGGED_TARGET: Final = 2048
 
@@ -146,7 +149,7 @@ class Guard:
         self._application = application
         self._prefix = prefix
         self._action = Action(prefix)
-        self._checks = RequestTasks(loop, MAXIMUM_CHECKS)
+        self._checks = RequestTasks(loop, MAXIMUM_CHECKS, maximum_of_address=MAXIMUM_CHECKS_OF_ADDRESS)
         """Requests whose credentials are being checked."""
         self._media_server = media_server
         self._log = log
@@ -203,7 +206,7 @@ class Guard:
         target = self._target(transaction.request)
         if target is None or self._media_server.hub.access.is_open(self._action, *target):
             self._pass_on(transaction, common)
-        elif self._checks.is_full:
+        elif self._checks.is_full_for(transaction.client):
             transaction.respond(self._error(503, "too many requests", common))
         else:
             self._checks.start(transaction, partial(self._check, transaction, target, common))

@@ -33,7 +33,8 @@ def network_of(host: str) -> str:
     if ":" not in host:
         return host
     try:
-        return str(ipaddress.ip_network((host, _NETWORK_LENGTH), strict=False))
+        mapped = ipaddress.IPv6Address(host).ipv4_mapped
+        return str(mapped or ipaddress.IPv6Network((host, _NETWORK_LENGTH), strict=False))
     except ValueError:
         return host
 
