@@ -17,9 +17,9 @@ from polycast.net.loop_local import LoopLocal
 MINIMUM_SIZE: Final = 256 << 10
 """In bytes. Connections that hold less are not counted; a key frame of a common stream is below that."""
 
-MINIMUM_RECEIVED_SIZE: Final = 16 << 10
-"""In bytes, received. Connections that hold this much are counted, too: one address may have thousands. Few publishers
-of common streams hold that between two reads."""
+MINIMUM_RECEIVED_SIZE: Final = 4 << 10
+"""In bytes, received. Connections that hold this much are counted, too: one address may have thousands, which hold no
+more than `MAXIMUM_ADDRESS_SIZE` with less each."""
 
 MAXIMUM_ADDRESS_SIZE: Final = 32 << 20
 """In bytes, received from one address. One connection may hold 28 MiB: half a second of a stream at 128 Mbit/s while
