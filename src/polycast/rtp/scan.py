@@ -97,19 +97,16 @@ class PacketScanner:
         first_high, first_low = high[0], low[0]
         if low != _ASCENDING[first_low : first_low + count]:
             return None
-        before = 256 - first_low  # that many have the same high byte
-        if count <= before:
+        if first_low + count <= 256:
             if high.count(first_high) != count:
                 return None
-        elif high != bytes((first_high,)) * before + bytes((first_high + 1 & 0xFF,)) * (count - before):
+        elif high != _high_bytes(first_high, first_low, count):
             return None
         continued = start + HEADER_SIZE + stride
         for place, fitting in self._columns:
             if data[continued + place : end : stride].translate(None, fitting):
                 return None
         first_end = start + stride - header_size
-        if first_end > end:
-            first_end = end
         flags = self.inspect(data, start + HEADER_SIZE, first_end)
         second, timestamp = _unpack_end(data, last)
         flagged = (FlaggedPacket(flags, start, first_end),) if flags else ()
@@ -139,3 +136,9 @@ class PacketScanner:
             start += size + header_size
         second, timestamp = _unpack_end(data, start - header_size - sizes[-1])
         return first_sequence, timestamp, second >= MARKER, flagged
+
+
+def _high_bytes(first_high: int, first_low: int, count: int) -> bytes:
+    """Return the high bytes of consecutive sequence numbers of which the low byte overflows once."""
+    before = 256 - first_low
+    return bytes((first_high,)) * before + bytes((first_high + 1 & 0xFF,)) * (count - before)

@@ -86,15 +86,16 @@ def uniform_run(data: bytes, start: int, limit: int) -> InterleavedRun | None:
 
     A shortcut for `next_run`: all headers are read and compared at once.
     """
-    head = data[start : start + HEADER_SIZE]
-    stride = (head[2] << 8 | head[3]) + HEADER_SIZE
+    _, channel, size = _unpack_header(data, start)
+    stride = size + HEADER_SIZE
     end = len(data)
     count, rest = divmod(end - start, stride)
-    if not 0 < count < RUN_LIMIT or stride - HEADER_SIZE > limit:
+    if size > limit or not 0 < count < RUN_LIMIT:
         return None
-    if count > 1 and _unpack_headers(stride, count)(data, start).count(head) != count:
-        return None
-    channel = head[1]
+    if count > 1:
+        headers = _unpack_headers(stride, count)(data, start)
+        if headers.count(headers[0]) != count:
+            return None
     if rest:
         if rest < HEADER_SIZE or _unpack_header(data, end - rest) != (DOLLAR, channel, rest - HEADER_SIZE):
             return None

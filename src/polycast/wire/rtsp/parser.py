@@ -141,11 +141,11 @@ class MessageParser:
         """Process the bytes of one read; return the run of frames at its start, if it begins with one: a shortcut for
         `receive_data` and `next_event`. None: call `next_event`."""
         if (
-            self._position != len(self._buffer)
-            or len(data) < HEADER_SIZE
-            or data[0] != DOLLAR
+            self._buffer
             or self._message is not None
             or self._error is not None
+            or len(data) < HEADER_SIZE
+            or data[0] != DOLLAR
         ):
             self.receive_data(data)
             return None
@@ -195,6 +195,8 @@ class MessageParser:
             position = self._position
             size = len(buffer)
             if position == size:
+                self._buffer = b""
+                self._position = 0
                 return None
             is_frame = buffer[position] == DOLLAR
             resynchronizer = self._resynchronizer
