@@ -28,10 +28,10 @@ INNER = (
 process: pytest-xdist needs longer to hand out a test than most of these tests take.
 """
 CHECKED = (
-    ("wire", "test_layers.py", "test_programs.py", "test_codec_table.py", "test_live_keys.py", "test_documents.py",
+    ("wire", "test_programs.py", "test_codec_table.py", "test_live_keys.py", "test_documents.py",
      "test_metric_document.py", "test_protocol_of_its_own.py"),
-    ("codecs", "config", "hub", "media", "net", "rtp", "security", "control/test_items.py", "control/test_openapi.py",
-     "control/test_page.py", "api/test_library_document.py"),
+    ("codecs", "config", "hub", "media", "net", "rtp", "security", "test_layers.py", "control/test_items.py",
+     "control/test_openapi.py", "control/test_page.py", "api/test_library_document.py"),
 )  # fmt: skip
 """The tests of ``make check``, in two halves, too. Those of files show whether anything was forgotten: the rows of a
 codec, the effects of settings, the fields of the API, the generated documents. What starts another program

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Callable
 from ipaddress import ip_network
 
 import pytest
-from httpx2 import AsyncClient, RemoteProtocolError
+from httpx2 import AsyncClient, Limits, RemoteProtocolError
 from tests.support.running import Lines
 from tests.support.waiting import PATIENCE
 
@@ -51,7 +51,9 @@ async def serving(application: Application, *trusted: str) -> AsyncIterator[tupl
 @pytest.fixture(params=[False, True], ids=["HTTP/1.1", "HTTP/2"])
 async def client(request: pytest.FixtureRequest) -> AsyncIterator[AsyncClient]:
     options = {"http1": not request.param, "http2": request.param}
-    async with AsyncClient(trust_env=False, timeout=PATIENCE, **options) as made:
+    # A connection that is kept would hold up the end of the server, which waits for clients to close theirs.
+    limits = Limits(max_keepalive_connections=0)
+    async with AsyncClient(trust_env=False, timeout=PATIENCE, limits=limits, **options) as made:
         yield made
 
 
