@@ -2,36 +2,33 @@
 
 from __future__ import annotations
 
+from msgspec import Struct
 
-class RtpPacket:
+
+class RtpPacket(Struct, eq=False, gc=False):
     """One RTP packet (RFC 3550 section 5.1), kept in the buffer that it arrived in.
 
     ``data[start:end]`` is the whole packet, header included, without padding; ``data[payload:end]`` its payload.
     Several packets usually share one ``data``. A packet is never changed once made: who rewrites a header makes a new
-    packet. This class is built once per packet on the hot path, so it is a plain class with slots.
+    packet. One is made per packet on the hot path; a `Struct` is made several times faster than another object.
     """
 
-    __slots__ = ("data", "end", "key", "marker", "payload", "sequence", "start", "timestamp")
-
-    def __init__(
-        self, data: bytes, start: int, payload: int, end: int, sequence: int, timestamp: int, marker: bool, key: bool
-    ) -> None:
-        self.data = data
-        """The buffer, which is never modified."""
-        self.start = start
-        """Offset of the first byte of the RTP header in ``data``."""
-        self.payload = payload
-        """Offset of the first payload byte in ``data``."""
-        self.end = end
-        """Offset one after the last payload byte in ``data``."""
-        self.sequence = sequence
-        """Sequence number, 16 bits."""
-        self.timestamp = timestamp
-        """RTP timestamp, 32 bits, in ticks of the track's clock rate."""
-        self.marker = marker
-        """The marker bit; for most video codecs: last packet of a frame."""
-        self.key = key
-        """Whether decoding can start at this packet: it begins a key frame or the parameter sets before one."""
+    data: bytes
+    """The buffer, which is never modified."""
+    start: int
+    """Offset of the first byte of the RTP header in ``data``."""
+    payload: int
+    """Offset of the first payload byte in ``data``."""
+    end: int
+    """Offset one after the last payload byte in ``data``."""
+    sequence: int
+    """Sequence number, 16 bits."""
+    timestamp: int
+    """RTP timestamp, 32 bits, in ticks of the track's clock rate."""
+    marker: bool
+    """The marker bit; for most video codecs: last packet of a frame."""
+    key: bool
+    """Whether decoding can start at this packet: it begins a key frame or the parameter sets before one."""
 
     def __repr__(self) -> str:
         return (

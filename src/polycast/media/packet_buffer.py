@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from msgspec import Struct
+
 
 class Framing:
     """The framing of packets in a byte stream: each after a header of ``header_size`` bytes.
@@ -22,37 +24,25 @@ class Framing:
         return f"Framing({self.name})"
 
 
-class PacketBuffer:
+class PacketBuffer(Struct, eq=False, gc=False):
     """At least one whole packet in one buffer, with ``framing``; ``data`` is shared and never changed.
 
     If all packets have the same size, except perhaps for a smaller last one, ``stride`` is set. Video publishers nearly
     always send such packets, and they can all be inspected at once.
     """
 
-    __slots__ = ("count", "data", "end", "framing", "sizes", "start", "stride")
-
-    def __init__(
-        self,
-        framing: Framing,
-        data: bytes,
-        start: int,
-        end: int,
-        count: int,
-        stride: int = 0,
-        sizes: Sequence[int] = (),
-    ) -> None:
-        self.framing = framing
-        self.data = data
-        self.start = start
-        """Offset of the first packet's header in ``data``."""
-        self.end = end
-        """End of the last packet."""
-        self.count = count
-        """Number of packets."""
-        self.stride = stride
-        """Size of each packet with its header, except that the last one may be smaller; 0 if sizes differ."""
-        self.sizes = sizes
-        """Bytes of each packet without its header, if ``stride`` is 0."""
+    framing: Framing
+    data: bytes
+    start: int
+    """Offset of the first packet's header in ``data``."""
+    end: int
+    """End of the last packet."""
+    count: int
+    """Number of packets."""
+    stride: int = 0
+    """Size of each packet with its header, except that the last one may be smaller; 0 if sizes differ."""
+    sizes: Sequence[int] = ()
+    """Bytes of each packet without its header, if ``stride`` is 0."""
 
     @property
     def size(self) -> int:

@@ -46,33 +46,12 @@ def is_interleaved(framing: Framing | None) -> bool:
     return framing in _INTERLEAVED
 
 
-class InterleavedRun(PacketBuffer):
+class InterleavedRun(PacketBuffer, eq=False, gc=False):
     """Consecutive interleaved frames of one channel in one buffer; the payloads are the packets."""
 
-    __slots__ = ("channel", "is_last")
-
-    def __init__(
-        self,
-        channel: int,
-        data: bytes,
-        start: int,
-        end: int,
-        count: int,
-        stride: int = 0,
-        sizes: Sequence[int] = (),
-        *,
-        is_last: bool = False,
-    ) -> None:
-        self.framing = _FRAMINGS[channel]
-        self.channel = channel
-        self.data = data
-        self.start = start
-        self.end = end
-        self.count = count
-        self.stride = stride
-        self.sizes = sizes
-        self.is_last = is_last
-        """Whether the parser has nothing more, so that it need not be called again."""
+    channel: int = 0
+    is_last: bool = False
+    """Whether the parser has nothing more, so that it need not be called again."""
 
     def frames(self) -> Iterator[tuple[int, int, int]]:
         """Yield ``(channel, start, end)`` of each frame: ``data[start:end]`` is its payload."""
@@ -100,7 +79,7 @@ def uniform_run(data: bytes, start: int, limit: int) -> InterleavedRun | None:
         if rest < HEADER_SIZE or _unpack_header(data, end - rest) != (DOLLAR, channel, rest - HEADER_SIZE):
             return None
         count += 1
-    return InterleavedRun(channel, data, start, end, count, stride, is_last=True)
+    return InterleavedRun(_FRAMINGS[channel], data, start, end, count, stride, (), channel, True)
 
 
 @lru_cache(SHAPE_LIMIT)
@@ -131,5 +110,5 @@ def next_run(data: bytes, start: int, limit: int) -> InterleavedRun | None:
     is_last = position == size
     first, last = sizes[0], sizes[-1]
     if last <= first and sizes.count(first) == count - (last < first):
-        return InterleavedRun(channel, data, start, position, count, first + HEADER_SIZE, is_last=is_last)
-    return InterleavedRun(channel, data, start, position, count, 0, sizes, is_last=is_last)
+        return InterleavedRun(_FRAMINGS[channel], data, start, position, count, first + HEADER_SIZE, (), channel, is_last)
+    return InterleavedRun(_FRAMINGS[channel], data, start, position, count, 0, sizes, channel, is_last)
