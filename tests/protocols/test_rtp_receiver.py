@@ -11,7 +11,8 @@ from polycast.hub.stats import Counters
 from polycast.log import Log
 from polycast.protocols.rtp_receiver import MediaReceiver
 from polycast.rtp.header import build_header
-from polycast.wire.rtsp.interleaved import InterleavedRun
+from polycast.wire.rtsp.interleaved import next_run
+from polycast.wire.rtsp.parser import INTERLEAVED_LIMIT
 
 NOW = 1000.0
 
@@ -26,7 +27,8 @@ def receive(receiver: MediaReceiver, track: int, *packets: bytes, is_tcp: bool) 
             receiver.tracks[track].receive_datagram(each, 0, len(each), NOW)
         return
     data = b"".join(b"$\0" + len(each).to_bytes(2, "big") + each for each in packets)
-    run = InterleavedRun(0, data, 0, len(data), len(packets), sizes=[len(each) for each in packets])
+    run = next_run(data, 0, INTERLEAVED_LIMIT)
+    assert run is not None
     receiver.tracks[track].receive_buffer(run, NOW)
 
 

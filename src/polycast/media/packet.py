@@ -10,7 +10,7 @@ class RtpPacket(Struct, eq=False, gc=False):
 
     ``data[start:end]`` is the whole packet, header included, without padding; ``data[payload:end]`` its payload.
     Several packets usually share one ``data``. A packet is never changed once made: who rewrites a header makes a new
-    packet. One is made per packet on the hot path; a `Struct` is made several times faster than another object.
+    packet. One is made per packet on the hot path; a `Struct` is created several times faster than a plain object.
     """
 
     data: bytes

@@ -11,7 +11,8 @@ from polycast.hub.batch import FramedRun, PacketBatch
 from polycast.hub.stats import Counters
 from polycast.protocols.rtsp import readers
 from polycast.protocols.rtsp.readers import DatagramReader, MulticastGroup, to_datagrams
-from polycast.wire.rtsp.interleaved import InterleavedRun
+from polycast.wire.rtsp.interleaved import next_run
+from polycast.wire.rtsp.parser import INTERLEAVED_LIMIT
 
 
 class Socket:
@@ -40,7 +41,9 @@ def test_unicast_and_multicast_share_the_datagrams(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(readers, "to_datagrams", counted)
     packets = [rtp(index, slice_unit()) for index in range(3)]
     data = b"".join(struct.pack(">cBH", b"$", 0, len(packet)) + packet for packet in packets)
-    batch = FramedRun(0, InterleavedRun(0, data, 0, len(data), 3, 4 + len(packets[0])))
+    run = next_run(data, 0, INTERLEAVED_LIMIT)
+    assert run is not None
+    batch = FramedRun(0, run)
     unicast, multicast = Socket(), Socket()
     reader = DatagramReader(Session(), unicast, unicast, {0: (("::1", 1), ("::1", 2))})  # type: ignore[arg-type]
     group = MulticastGroup(None, multicast, multicast, {0: "239.0.0.1"}, (5000, 5001))  # type: ignore[arg-type]

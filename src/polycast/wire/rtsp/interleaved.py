@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from functools import lru_cache
 from struct import Struct
 from typing import Final
@@ -109,6 +109,7 @@ def next_run(data: bytes, start: int, limit: int) -> InterleavedRun | None:
         return None
     is_last = position == size
     first, last = sizes[0], sizes[-1]
+    framing, stride = _FRAMINGS[channel], 0
     if last <= first and sizes.count(first) == count - (last < first):
-        return InterleavedRun(_FRAMINGS[channel], data, start, position, count, first + HEADER_SIZE, (), channel, is_last)
-    return InterleavedRun(_FRAMINGS[channel], data, start, position, count, 0, sizes, channel, is_last)
+        stride, sizes = first + HEADER_SIZE, []
+    return InterleavedRun(framing, data, start, position, count, stride, sizes, channel, is_last)
