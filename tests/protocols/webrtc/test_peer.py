@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import secrets
+import sys
+from collections.abc import Callable
 from typing import ClassVar
 
 import pytest
@@ -49,6 +51,8 @@ class Owner(PeerOwner):
     def __init__(self) -> None:
         self.reason = ""
         self.reports = 0
+        self.errors: list[BaseException | None] = []
+        self.is_broken = False
 
     def on_connected(self, now: float) -> None:
         pass
@@ -57,10 +61,16 @@ class Owner(PeerOwner):
         pass
 
     def on_rtcp(self, packet: bytes, now: float) -> None:
+        if self.is_broken:
+            raise ValueError("a bug")
         self.reports += 1
 
     def on_end_of_read(self) -> None:
-        pass
+        if self.is_broken:
+            raise ValueError("a bug")
+
+    def on_internal_error(self) -> None:
+        self.errors.append(sys.exception())
 
     def on_peer_closed(self, reason: str) -> None:
         self.reason = reason
@@ -94,7 +104,7 @@ class Pair:
         client, server = split_exported(AEAD_AES_128_GCM, material)
         sender = SrtpSender(AEAD_AES_128_GCM, client if self.is_dtls_client else server)
         self.server.receive(sender.protect_control(serialize_compound([ReceiverReport(1)])), 1.0)
-        assert self.owner.reports == 1
+        assert self.owner.reports == (not self.owner.is_broken)
 
 
 @pytest.mark.parametrize("server_is_active", [False, True])
@@ -127,5 +137,17 @@ def test_the_end_of_a_session_is_told_to_its_client() -> None:
     pair.run()
     pair.report()
     pair.server.close("kicked")
+    pair.run()
+    assert pair.client.state is DtlsState.CLOSED
+
+
+@pytest.mark.parametrize("step", [Pair.report, lambda pair: pair.server.end_of_read()], ids=["packet", "end of read"])
+def test_an_internal_error_ends_only_this_connection(step: Callable[[Pair], None]) -> None:
+    pair = Pair(server_is_active=False)
+    pair.run()
+    pair.owner.is_broken = True
+    step(pair)  # other connections use the same socket: nothing is raised
+    assert [type(error) for error in pair.owner.errors] == [ValueError]
+    assert pair.owner.reason == "internal error"
     pair.run()
     assert pair.client.state is DtlsState.CLOSED

@@ -49,6 +49,9 @@ class PeerOwner(Protocol):
     def on_end_of_read(self) -> None:
         """All data of one wake-up of the socket has been delivered."""
 
+    def on_internal_error(self) -> None:
+        """Called while an unexpected exception is being handled: a bug, which ends only this connection."""
+
     def on_peer_closed(self, reason: str) -> None:
         """The connection has ended."""
 
@@ -66,6 +69,9 @@ class _Nobody(PeerOwner):
         return
 
     def on_end_of_read(self) -> None:
+        return
+
+    def on_internal_error(self) -> None:
         return
 
     def on_peer_closed(self, reason: str) -> None:
@@ -119,10 +125,13 @@ class Peer:
         """Process a packet of the peer that is not STUN (RFC 7983)."""
         if not datagram:
             return
-        if 128 <= datagram[0] <= 191:
-            self.receive_media(datagram, now)
-        elif 20 <= datagram[0] <= 63:
-            self.receive_dtls(datagram, now)
+        try:
+            if 128 <= datagram[0] <= 191:
+                self.receive_media(datagram, now)
+            elif 20 <= datagram[0] <= 63:
+                self.receive_dtls(datagram, now)
+        except Exception:
+            self._on_internal_error()
 
     def receive_dtls(self, datagram: bytes, now: float) -> None:
         """Process a DTLS datagram."""
@@ -153,7 +162,10 @@ class Peer:
 
     def end_of_read(self) -> None:
         """Called after all data of one wake-up of the socket."""
-        self._owner.on_end_of_read()
+        try:
+            self._owner.on_end_of_read()
+        except Exception:
+            self._on_internal_error()
 
     # Sending
 
@@ -204,6 +216,11 @@ class Peer:
         self.sender = self._receiver = None
         owner, self._owner = self._owner, _NOBODY  # it refers to the peer
         owner.on_peer_closed(reason)
+
+    def _on_internal_error(self) -> None:
+        """The exception that is being handled must not disturb other connections on the same socket."""
+        self._owner.on_internal_error()
+        self.close("internal error")
 
     def _handshake(self, step: _Step, now: float) -> None:
         try:

@@ -141,6 +141,9 @@ class WhipPusher(Pusher):
     def on_end_of_read(self) -> None:
         """Nothing is received."""
 
+    def on_internal_error(self) -> None:
+        self._log.exception("internal error")
+
     def on_peer_closed(self, reason: str) -> None:
         if not self._ended.done():
             self._ended.set_exception(PullError(f"peer connection closed ({reason})"))

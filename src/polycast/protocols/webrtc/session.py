@@ -91,6 +91,9 @@ class Host(Protocol):
         """Whether streams with B-frames are refused, instead of dropping these."""
         ...
 
+    def on_internal_error(self) -> None:
+        """Log and count the exception that is being handled, a bug."""
+
     def candidates(self) -> list[Candidate]:
         """Return the server's candidates."""
         ...
@@ -265,6 +268,9 @@ class Session:
 
     def on_end_of_read(self) -> None:
         """Handled by publishers."""
+
+    def on_internal_error(self) -> None:
+        self._server.on_internal_error()
 
     def on_peer_closed(self, reason: str) -> None:
         self.close(f"peer connection closed ({reason})")

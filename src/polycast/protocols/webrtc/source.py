@@ -169,6 +169,9 @@ class _Session:
         if self._incoming is not None:
             self._incoming.end_of_read()
 
+    def on_internal_error(self) -> None:
+        self._context.log.exception("internal error")
+
     def on_peer_closed(self, reason: str) -> None:
         if not self._ended.done():
             self._ended.set_exception(PullError(f"peer connection closed ({reason})"))
