@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from polycast.errors import RemoteProtocolError
 from polycast.hub.batch import FramedRun, PacketRun
 from polycast.hub.live_track import LiveTrack
+from polycast.hub.packet_collector import PacketCollector
 from polycast.hub.stats import Counters
 from polycast.hub.stream import FIRST_DYNAMIC_PAYLOAD_TYPE, Stream
 from polycast.hub.warnings import LossWarning
@@ -41,6 +42,8 @@ class MediaReceiver:
         self._began = now
         self.last_activity: float | None = None
         """When anything was last received; None before that."""
+        self.collector = PacketCollector(stream)
+        """For packets over UDP."""
         self.tracks: tuple[TrackReceiver, ...] = tuple(
             TrackReceiver(self, track, reorders=reorders) for track in stream.tracks
         )
@@ -59,7 +62,7 @@ class MediaReceiver:
 
     def end_of_read(self, *, coalesced: bool = False) -> None:
         """One read has been processed completely; see `Stream.end_of_read`."""
-        self.stream.end_of_read(coalesced=coalesced)
+        self.collector.end_of_read(coalesced=coalesced)
 
     def close(self) -> None:
         """End it: nothing is received any more. Its tracks refer to it, and it to the stream."""
@@ -73,7 +76,7 @@ class MediaReceiver:
     def tick(self, now: float) -> None:
         """Called about once a second: missing packets, statistics and log messages."""
         self.give_up_missing(now)
-        self.stream.end_of_read()
+        self.end_of_read()
         lost = self.counters.packets_lost = sum(track.lost for track in self.tracks)
         self._loss.update(lost, now)
         self.counters.jitter = max((track.jitter_seconds for track in self.tracks), default=0.0)
@@ -175,6 +178,7 @@ class TrackReceiver:
         for report in reports:
             if isinstance(report, SenderReport):
                 self.has_sender_report = True
+                self._media.collector.publish()
                 if self._reception is not None:
                     self._reception.on_sender_report(report, now)
                 self._media.stream.on_sender_report(self._index, report, now)
@@ -262,15 +266,24 @@ class TrackReceiver:
             media.stream.publish(PacketRun(self._index, packets, buffer.framing if is_unchanged else None), now)
 
     def _publish(self, packets: Sequence[RtpPacket], now: float) -> None:
-        """Publish packets, in order."""
+        """Publish packets, in order: those that came over UDP together with others of the same read."""
+        media = self._media
+        maximum_size = self._track.maximum_packet_size
         fitting: list[RtpPacket] = []
         for packet in packets:
+            if packet.end - packet.start <= maximum_size and self._repacketizer is None:
+                fitting.append(packet)
+                continue
             try:
                 fitting += self._fit(packet)
             except RemoteProtocolError as error:
-                self._media.on_bad_packet(error)
-        if fitting:
-            self._media.stream.publish(PacketRun(self._index, fitting), now)
+                media.on_bad_packet(error)
+        if not fitting:
+            return
+        if self._reception is not None:
+            media.collector.add(self._index, fitting, now)
+        else:
+            media.stream.publish(PacketRun(self._index, fitting), now)
 
     def _fit(self, packet: RtpPacket) -> Sequence[RtpPacket]:
         """Return a packet, or the packets that replace it because it, or an earlier one, is too large.

@@ -65,7 +65,7 @@ class Recording:
         else:
             for index, setup in setups.items():
                 if setup.client_port is not None:
-                    self._register(index, receiver.tracks[index], receiver)
+                    self._register(index, receiver.tracks[index])
         if self._demuxed is None:
             session.log.info(
                 "is publishing to path '%s', with %s, %s",
@@ -95,11 +95,11 @@ class Recording:
         handler(run, now)
         return self.receiver.stream if self.receiver is not None else None
 
-    def _register(self, index: int, track: TrackReceiver, receiver: MediaReceiver) -> None:
+    def _register(self, index: int, track: TrackReceiver) -> None:
         ports, clock = self.ports, self._context.clock
         if ports is None:
             raise RemoteProtocolError("transport protocol udp is disabled", 461)
-        when_drained, flush = ports.server.call_when_drained, receiver.end_of_read
+        when_drained = ports.server.call_when_drained
         keys = self.keys if self._session.wire.is_secure else None
 
         def on_rtp(data: bytes, start: int, end: int) -> None:
@@ -107,7 +107,7 @@ class Recording:
                 track.receive_datagram(data, start, end, clock())
             except Exception:
                 self._on_internal_error()
-            when_drained(flush)
+            when_drained(self._on_drained)
 
         def on_rtcp(data: bytes, start: int, end: int) -> None:
             try:
@@ -125,6 +125,14 @@ class Recording:
             ports.register(index, opened.receive_rtp, opened.receive_rtcp)
             ports.server.rtp.send(keys.tracks[index].protect_opening(), rtp)
         self._send_report(index, track.receiver_report(clock()), rtcp)
+
+    def _on_drained(self) -> None:
+        """The datagrams of one wake-up were processed."""
+        try:
+            if self.receiver is not None:
+                self.receiver.end_of_read()
+        except Exception:
+            self._on_internal_error()
 
     def _send_report(self, index: int, report: bytes, address: Address) -> None:
         """Send a receiver report over UDP."""

@@ -169,10 +169,13 @@ class SourceReceiver:
         if receiver is None or self._is_closed:
             return
         now = self._context.loop.time()
-        if now - self._last_reorder_tick >= REORDER_TICK_SECONDS:
-            self._last_reorder_tick = now
-            receiver.give_up_missing(now)
-        receiver.end_of_read()
+        try:
+            if now - self._last_reorder_tick >= REORDER_TICK_SECONDS:
+                self._last_reorder_tick = now
+                receiver.give_up_missing(now)
+            receiver.end_of_read()
+        except Exception:
+            self._context.log.exception("internal error")
 
     # Time
 

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from polycast.hub.batch import PacketRun
+from polycast.hub.packet_collector import PacketCollector
 from polycast.hub.stats import Counters
 from polycast.hub.stream import Stream
 from polycast.media.packet import RtpPacket
@@ -55,7 +55,8 @@ class Incoming:
         """Latest time at which the tracks are known; 0 before the connection is established."""
         self._early: EarlyMedia[tuple[int, Sequence[RtpPacket], float]] = EarlyMedia()
         """Packets received before the tracks are known."""
-        self._stream: Stream | None = None
+        self._collector: PacketCollector | None = None
+        """Publishes packets to the stream; None before it starts."""
         self._places: dict[int, int] = {}
         """Index in the stream by index of the medium."""
         self._timer: _Timer | None = None
@@ -64,7 +65,7 @@ class Incoming:
     @property
     def stream(self) -> Stream | None:
         """The stream that is fed; None before it starts."""
-        return self._stream
+        return None if self._collector is None else self._collector.stream
 
     def silent_tracks(self, now: float) -> list[Track]:
         """Return the tracks that were negotiated, but of which nothing has arrived, once that may be expected."""
@@ -91,16 +92,17 @@ class Incoming:
         """Process a compound RTCP packet."""
         for index, report in self._media.receive_rtcp(data, now):
             place = self._places.get(index)
-            if self._stream is not None and place is not None:
-                self._stream.on_sender_report(place, report, now)
+            if self._collector is not None and place is not None:
+                self._collector.publish()
+                self._collector.stream.on_sender_report(place, report, now)
 
     def end_of_read(self) -> None:
         """Send the data of one wake-up of the socket to the stream's readers."""
-        stream = self._stream
-        if self._early and (stream is not None or len(self._media.started) == len(self._tracks)):
+        collector = self._collector
+        if self._early and (collector is not None or len(self._media.started) == len(self._tracks)):
             self._begin()
-        elif stream is not None:
-            stream.end_of_read()
+        elif collector is not None:
+            collector.end_of_read()
         self._schedule()
 
     def request_key_frame(self) -> None:
@@ -110,7 +112,7 @@ class Incoming:
 
     def tick(self, now: float) -> None:
         """Called about once a second: request the key frames that readers need, as browsers send none otherwise."""
-        readers = self._stream.readers if self._stream is not None else ()
+        readers = self._collector.stream.readers if self._collector is not None else ()
         intervals = [reader.key_frame_interval for reader in readers if reader.key_frame_interval is not None]
         if intervals and now - self._media.last_key_request >= min(intervals) - _TICK_TOLERANCE:
             self.request_key_frame()
@@ -124,16 +126,17 @@ class Incoming:
         self._start = _no_stream  # it belongs to the owner, which refers to this
 
     def _process(self, index: int, packets: Sequence[RtpPacket], now: float) -> None:
-        stream, place = self._stream, self._places.get(index)
-        if stream is not None and place is not None:
-            stream.publish(PacketRun(place, list(packets)), now)
+        collector, place = self._collector, self._places.get(index)
+        if collector is not None and place is not None:
+            collector.add(place, packets, now)
         elif index in self._tracks:
             self._early.add((index, packets, now), sum(map(len, packets)))
 
     def _begin(self) -> None:
-        before = self._stream
+        before = self._collector
         if before is not None:
-            before.flush()
+            before.publish()
+            before.stream.flush()
         early = self._early.take()
         started = self._media.started
         tracks = [track for index, track in self._tracks.items() if index in started]
@@ -146,10 +149,10 @@ class Incoming:
                 self._tracks.pop(index, None)
             return
         self._places = {track.index: place for place, track in enumerate(tracks)}
-        self._stream = stream
+        collector = self._collector = PacketCollector(stream)
         for index, packets, now in early:
             self._process(index, packets, now)
-        stream.end_of_read()
+        collector.end_of_read()
         if before is not None:
             self.request_key_frame()  # the new stream has begun in the middle of a group of pictures
 
@@ -168,11 +171,11 @@ class Incoming:
             for index, packet in released:
                 self._process(index, (packet,), now)
             released.clear()
-            if self._stream is not None:
-                self._stream.end_of_read()
+            if self._collector is not None:
+                self._collector.end_of_read()
         self._counters.packets_lost = self._media.packets_lost
         self._counters.jitter = self._media.jitter
-        if self._early and (self._stream is not None or now >= self._gathered_at > 0):
+        if self._early and (self._collector is not None or now >= self._gathered_at > 0):
             self._begin()
         self._schedule()
 
