@@ -207,7 +207,9 @@ def test_a_slow_node_loses_whole_groups_of_pictures_and_slows_nobody() -> None:
         publisher = NumberedPublisher(a, "cam")
         slow, fast = Viewer(b, "cam"), Viewer(c, "cam")
         await asyncio.sleep(2.5)
-        outbox = next(iter(each for each in a.node.server._connections if "[node b]" in each.log._prefix)).outbox
+        outbox = next(
+            iter(each for each in a.node.server.subscriptions.members if "[node b]" in each.log._prefix)
+        ).outbox
         outbox.pause()
         await asyncio.sleep(1.5)
         assert is_complete(fast.pictures, publisher.number)

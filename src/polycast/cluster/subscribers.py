@@ -13,6 +13,7 @@ from typing import ClassVar, Final, Protocol
 
 from polycast.cluster.encoding import frame_messages, packet_messages, report_message
 from polycast.cluster.encryption import CONNECT_SECONDS, describe_tls_failure
+from polycast.cluster.subscriptions import MAXIMUM_CONNECTIONS, Subscriptions
 from polycast.errors import RemoteProtocolError
 from polycast.hub.batch import FrameBatch, PacketBatch
 from polycast.hub.errors import PathError
@@ -22,23 +23,27 @@ from polycast.hub.stats import Reference
 from polycast.hub.stream import FrameReader, PacketReader, Stream
 from polycast.log import Log
 from polycast.net.address import join_host_port, peer_of
-from polycast.net.listen import open_tcp_listener
+from polycast.net.connection_slots import ConnectionSlots, SlotHolder
+from polycast.net.listen import BACKLOG, open_tcp_listener
+from polycast.net.listener import Listener
 from polycast.net.tcp import CLOSE_GRACE_SECONDS, TcpConnection
 from polycast.net.tls import MutualCertificate
 from polycast.net.tls_listener import TlsListener
 from polycast.rtp.rtcp import SenderReport
 from polycast.security.addresses import parse_address
-from polycast.wire.subscription.connection import NONCE_SIZE, Hello, KeyFrameWanted, OwnerConnection, Reason, Subscribed
+from polycast.wire.subscription.connection import (
+    NONCE_SIZE,
+    Hello,
+    KeyFrameWanted,
+    OwnerConnection,
+    Reason,
+    State,
+    Subscribed,
+)
 from polycast.wire.subscription.messages import Start
-
-TICK_SECONDS: Final = 1.0
-"""Between two checks of timeouts and queues."""
 
 WRITE_TIMEOUT: Final = 10.0
 """Seconds without progress after which a subscriber is given up."""
-
-MAXIMUM_CONNECTIONS: Final = 10_000
-"""Subscriptions to this node: more than any cluster has paths on one node."""
 
 
 class Claims(Protocol):
@@ -111,7 +116,6 @@ class FrameSubscriber(FrameReader):
 class Subscriber(TcpConnection):
     """The connection of a node that subscribes to a path."""
 
-    is_accepted: ClassVar[bool] = False
     is_divisible: ClassVar[bool] = True
     lingers: ClassVar[bool] = False
     peer_name: ClassVar[str] = "node"
@@ -128,16 +132,26 @@ class Subscriber(TcpConnection):
     # The shell
 
     def on_connected(self) -> None:
-        self._server.add(self)
+        self._server.subscriptions.add(self)
+
+    @property
+    def slots(self) -> ConnectionSlots[SlotHolder]:
+        return self._server.subscriptions.strangers
 
     def receive(self, data: bytes, now: float) -> bool:
         for happened in self._engine.receive_data(data, now):
             if isinstance(happened, Subscribed):
+                self.silent_since = None
+                self._server.subscriptions.admit(self)
+                if not self.is_open:
+                    break
                 self.log = self._server.log.child(f"node {happened.hello.node}")
                 self._task = self.loop.create_task(self._subscribe(happened.hello))
             elif isinstance(happened, KeyFrameWanted) and self._path is not None and self._path.publisher is not None:
                 self._path.publisher.request_key_frame()
         self._flush()
+        if self._engine.state is State.ENDED:
+            self.close("it does not belong to the cluster, or is of another version")
         return False
 
     @property
@@ -171,7 +185,7 @@ class Subscriber(TcpConnection):
         reader, self._reader = self._reader, None
         if path is not None and reader is not None:
             path.remove_reader(reader)
-        self._server.remove(self)
+        self._server.subscriptions.remove(self)
 
     def _flush(self) -> None:
         data = self._engine.data_to_send()
@@ -257,25 +271,26 @@ class SubscriptionServer:
         self.loop = loop
         self.log = log
         self.is_owned_elsewhere = is_owned_elsewhere
+        self.subscriptions = Subscriptions(loop, clock, self._on_second)
         self._token = token
         self._clock = clock
-        self._connections: set[Subscriber] = set()
-        self._listener: asyncio.Server | TlsListener | None = None
-        self._timer: asyncio.TimerHandle | None = None
+        self._listener: Listener | None = None
         self._certificate = certificate
         self._renewal: asyncio.Task[None] | None = None
 
     async def start(self, address: str) -> None:
         """Listen on ``host:port``, or on a Unix socket whose path begins with a slash. Raises OSError."""
         if address.startswith("/"):
-            self._listener = await self._listen_on_unix_socket(address)
+            # Only processes of the same server can open it: there are no strangers.
+            self.subscriptions.strangers.limit = MAXIMUM_CONNECTIONS
+            self._listener = Listener(await asyncio.to_thread(_open_unix_listener, address), self.make_connection)
         else:
             listener = await asyncio.to_thread(open_tcp_listener, *parse_address(address))
             if self._certificate is None:
-                self._listener = await self.loop.create_server(self.make_connection, sock=listener)
+                self._listener = Listener(listener, self.make_connection)
             else:
                 self._listener = self._listen_encrypted(listener, self._certificate)
-        self.tick()
+        self.subscriptions.start()
 
     def _listen_encrypted(self, listener: socket.socket, certificate: MutualCertificate) -> TlsListener:
         return TlsListener(
@@ -291,12 +306,6 @@ class SubscriptionServer:
         peer = join_host_port(*peer_of(address))
         self.log.warning("a node at %s was refused: %s", peer, describe_tls_failure(error))
 
-    async def _listen_on_unix_socket(self, path: str) -> asyncio.Server:
-        await asyncio.to_thread(_remove_stale_socket, path)
-        server = await self.loop.create_unix_server(self.make_connection, path)
-        await asyncio.to_thread(os.chmod, path, 0o600)
-        return server
-
     @property
     def port(self) -> int:
         """The TCP port; 0 for a Unix socket, and while it is closed."""
@@ -308,25 +317,10 @@ class SubscriptionServer:
         """Return the protocol of a new connection."""
         return Subscriber(self, self._token, self._clock)
 
-    def add(self, connection: Subscriber) -> None:
-        """A node has connected."""
-        self._connections.add(connection)
-        if len(self._connections) > MAXIMUM_CONNECTIONS:
-            connection.abort("too many subscriptions")
-
-    def remove(self, connection: Subscriber) -> None:
-        """A connection has ended."""
-        self._connections.discard(connection)
-
-    def tick(self) -> None:
-        """Check all connections, now and then every second."""
-        now = self._clock()
-        for connection in tuple(self._connections):
-            connection.tick(now)
+    def _on_second(self, now: float) -> None:
         certificate = self._certificate
         if certificate is not None and self._renewal is None and certificate.is_check_due(now):
             self._renewal = self.loop.create_task(self._renew(certificate))
-        self._timer = self.loop.call_later(TICK_SECONDS, self.tick)
 
     async def _renew(self, certificate: MutualCertificate) -> None:
         """Use changed files for new connections; if they cannot be loaded, log that and keep the old ones."""
@@ -343,18 +337,28 @@ class SubscriptionServer:
 
     async def stop(self, reason: str) -> None:
         """Stop listening, and end all subscriptions."""
-        if self._timer is not None:
-            self._timer.cancel()
+        self.subscriptions.stop()
         if self._renewal is not None:
             self._renewal.cancel()
         if self._listener is not None:
             self._listener.close()
-        for connection in tuple(self._connections):
+        for connection in tuple(self.subscriptions.members):
             connection.close(reason)
-        if isinstance(self._listener, TlsListener):
+        if self._listener is not None:
             await self._listener.wait_closed()  # the address can be used again
 
 
-def _remove_stale_socket(path: str) -> None:
+def _open_unix_listener(path: str) -> socket.socket:
+    """Return a listening, non-blocking Unix socket that only the same user can open. Raises OSError."""
     with contextlib.suppress(FileNotFoundError):
-        os.unlink(path)
+        os.unlink(path)  # left by a process that was killed
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        listener.bind(path)
+        os.chmod(path, 0o600)
+        listener.listen(BACKLOG)
+        listener.setblocking(False)
+    except OSError:
+        listener.close()
+        raise
+    return listener

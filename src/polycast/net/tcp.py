@@ -19,7 +19,7 @@ from polycast.log import Log
 from polycast.net.address import peer_of
 from polycast.net.budget import BudgetedProtocol
 from polycast.net.close_reason import describe_close
-from polycast.net.connection_slots import connection_slots_of
+from polycast.net.connection_slots import ConnectionSlots, SlotHolder, connection_slots_of
 from polycast.net.lingering import LingeringClose
 from polycast.net.memory import held_memory_of
 from polycast.net.outbox import Outbox
@@ -116,6 +116,11 @@ class TcpConnection(BudgetedProtocol):
         return self._state
 
     @property
+    def slots(self) -> ConnectionSlots[SlotHolder]:
+        """The slots of which an incoming connection needs one."""
+        return connection_slots_of(self.loop)
+
+    @property
     def held_size(self) -> int:
         """Number of received bytes that the protocol holds because it cannot use them yet."""
         return 0
@@ -205,7 +210,7 @@ class TcpConnection(BudgetedProtocol):
 
     def _acquire_slot(self) -> bool:
         """Return whether there is a slot, perhaps that of another connection, which is closed for it."""
-        slots = connection_slots_of(self.loop)
+        slots = self.slots
         host, now = self.peer[0], self.clock()
         slots.acquire(self, host)
         if not slots.is_exceeded(host):
@@ -229,7 +234,7 @@ class TcpConnection(BudgetedProtocol):
         if self._state is ConnectionState.OPENING:
             return  # refused
         self.drop()
-        connection_slots_of(self.loop).release(self)
+        self.slots.release(self)
         self._memory.forget(self)
         self._step(_Input.LOST, describe_close(exc, self.peer_name))
         self.on_lost(self.close_reason)
