@@ -275,6 +275,88 @@ def test_everything_is_renewed(server: Server) -> None:
     assert server.client.next_timeout() == 480.0
 
 
+def permit_and_bind_all(server: Server) -> None:
+    """Use up all places, each at 0.0 seconds."""
+    hosts = [f"198.51.{number >> 8}.{number & 255}" for number in range(turn_client.MAXIMUM_HOSTS)]
+    for host in hosts:
+        server.client.permit(host, 0.0)
+    for number in range(4096):
+        server.client.bind((hosts[number % len(hosts)], 1000 + number), 0.0)
+    assert len(server.confirm()) == len(hosts) + 4096
+
+
+def test_renewals_are_spread_and_nothing_lapses(server: Server) -> None:
+    permit_and_bind_all(server)
+    renewed: dict[Any, float] = {}
+    now = 0.0
+    while len(renewed) < turn_client.MAXIMUM_HOSTS + 4096:
+        due = server.client.next_timeout()
+        assert due is not None
+        now = max(now, due)
+        server.client.handle_timeout(now)
+        requests = server.take()
+        assert 0 < len(requests) <= turn_client.REQUESTS_AT_ONCE + 1, "with the one for the allocation"
+        for request in requests:
+            is_refresh = request.message_method is oracle.Method.REFRESH
+            if not is_refresh:
+                peer = request.attributes["XOR-PEER-ADDRESS"]
+                assert peer not in renewed
+                renewed[peer] = now
+            server.answer(request, {"LIFETIME": 600} if is_refresh else {}, now)
+    assert min(renewed.values()) == 240.0
+    assert max(renewed.values()) + turn_client.ANSWER_SECONDS < 300.0
+    assert server.client.next_timeout() == 480.0, "the first ones are the oldest"
+
+
+def test_permissions_for_a_new_allocation_are_spread() -> None:
+    server = Server()
+    for number in range(100):
+        server.client.permit(f"198.51.100.{number}", 0.0)
+    server.allocate(now=1.0)
+    now, counts = 1.0, [len(server.confirm(1.0))]
+    while sum(counts) < 100:
+        now = server.client.next_timeout() or 0.0
+        assert now < 2.0
+        server.client.handle_timeout(now)
+        counts.append(len(server.confirm(now)))
+    assert counts == [16] * 6 + [4]
+
+
+def test_what_is_not_needed_any_more_is_not_renewed(server: Server) -> None:
+    server.client.permit(PEER[0], 0.0)
+    server.client.bind(PEER, 0.0)
+    server.confirm()
+    server.client.forbid(PEER[0], 1.0)
+    server.client.unbind(PEER, 1.0)
+    server.client.handle_timeout(240.0)
+    assert methods(server.take()) == ["REFRESH"]
+
+
+def test_retransmissions_are_spread_as_well(server: Server) -> None:
+    for number in range(40):
+        server.client.permit(f"198.51.100.{number}", 0.0)
+    assert len(server.take()) == 40
+    counts = []
+    for _ in range(3):
+        assert server.client.next_timeout() == 0.5
+        server.client.handle_timeout(0.5)
+        counts.append(len(server.take()))
+    assert counts == [16, 16, 8]
+
+
+def test_one_host_does_not_use_up_the_numbers_of_channels(server: Server) -> None:
+    for port in range(5000):
+        server.client.bind(("192.0.2.1", 1 + port), 0.0)
+        server.client.unbind(("192.0.2.1", port - 7), 0.0)
+    assert len(server.take()) == turn_client.MAXIMUM_HOST_CHANNELS
+    server.client.bind(PEER, 1.0)
+    assert methods(server.take()) == ["CHANNEL_BIND"]
+    server.client.bind(("192.0.2.1", 9000), 899.0)
+    assert not server.take()
+    server.client.bind(("192.0.2.1", 9000), 900.0)
+    assert methods(server.take()) == ["CHANNEL_BIND"]
+
+
 def test_a_short_lifetime_is_refreshed_in_time() -> None:
     server = Server()
     server.allocate(lifetime=100)

@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import secrets
 import time
-from collections import Counter
 from collections.abc import Iterable
 from typing import ClassVar, Final
 
@@ -18,14 +17,13 @@ from polycast.protocols.webrtc.demultiplexer import Demultiplexer
 from polycast.protocols.webrtc.ice_servers import IceServer
 from polycast.protocols.webrtc.peer import LitePeer
 from polycast.protocols.webrtc.peers import Peers
+from polycast.protocols.webrtc.relay_hosts import RelayHosts
 from polycast.protocols.webrtc.relay_transport import RelayTransport, open_transport
 from polycast.wire.webrtc.stun import SocketAddress
 from polycast.wire.webrtc.turn_client import TurnClient, TurnState
 
 RETRY_SECONDS: Final = 30.0
 """Seconds until a server that has failed is asked again."""
-MAXIMUM_HOSTS: Final = 16
-"""Hosts of one client that may send through the relay: those of its candidates, and the one of its offer."""
 
 
 class Relay:
@@ -40,9 +38,7 @@ class Relay:
         self._connections = Demultiplexer(
             peers, lambda *_: None, on_address=self._on_address, on_unused=self._on_unused
         )
-        self._hosts: dict[LitePeer, set[str]] = {}
-        self._permitted: Counter[str] = Counter()
-        """By host, the number of peers that may use it."""
+        self._hosts = RelayHosts()
         self._client: TurnClient | None = None
         self._transport: RelayTransport | None = None
         self._changed = asyncio.Event()
@@ -76,13 +72,8 @@ class Relay:
     # Peers
 
     def permit(self, peer: LitePeer, hosts: Iterable[str]) -> None:
-        """Let a peer send from these IP addresses."""
-        known = self._hosts.setdefault(peer, set())
-        for host in hosts:
-            if host in known or len(known) >= MAXIMUM_HOSTS:
-                continue
-            known.add(host)
-            self._permitted[host] += 1
+        """Let a peer send from these IP addresses; the first one that is told is the address of its offer."""
+        for host in self._hosts.add(peer, hosts):
             if self._client is not None:
                 self._client.permit(host, self._loop.time())
         self._flush()
@@ -90,12 +81,9 @@ class Relay:
     def remove(self, peer: LitePeer) -> None:
         """Remove a connection."""
         self._connections.remove(peer)
-        for host in self._hosts.pop(peer, ()):
-            self._permitted[host] -= 1
-            if not self._permitted[host]:
-                del self._permitted[host]
-                if self._client is not None:
-                    self._client.forbid(host, self._loop.time())
+        for host in self._hosts.remove(peer):
+            if self._client is not None:
+                self._client.forbid(host, self._loop.time())
         self._flush()
 
     def _on_address(self, address: Address) -> None:
@@ -146,7 +134,7 @@ class Relay:
         user, password = self._server.credentials(time.time())
         client = TurnClient(user, password, self._loop.time(), secrets.token_bytes, is_stream=transport.is_stream)
         self._client, self._transport = client, transport
-        for host in self._permitted:
+        for host in self._hosts:
             client.permit(host, self._loop.time())
         try:
             while (due := client.next_timeout()) is not None and not transport.lost_reason:

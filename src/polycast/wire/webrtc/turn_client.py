@@ -7,10 +7,12 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import struct
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from enum import Enum, auto
+from itertools import islice
 from typing import Final
 
 from polycast.errors import RemoteProtocolError
@@ -19,6 +21,11 @@ from polycast.wire.webrtc.stun import Attribute, AttributeType, Message, Message
 
 RENEWAL_SECONDS: Final = 240.0
 """Seconds between two requests for each permission and channel; they last for 300 and 600 (RFC 8656 sections 9, 12)."""
+REQUESTS_AT_ONCE: Final = 16
+"""Renewals, and retransmissions, of one call: each is signed, which takes some ten microseconds."""
+RENEWAL_PAUSE_SECONDS: Final = 0.02
+"""Seconds between two such groups of renewals. All permissions and channels that there may be take seven seconds, long
+before any of them lapses, and no server gets them all at once."""
 RETRANSMISSION_SECONDS: Final = 0.5
 """Seconds before the first retransmission; doubled each time (RFC 8489 section 6.2.1)."""
 MAXIMUM_TRANSMISSIONS: Final = 5
@@ -31,6 +38,9 @@ MAXIMUM_HOSTS: Final = 1024
 """Hosts that may send through the relay, for some hundred clients with several addresses."""
 MINIMUM_LIFETIME: Final = 60
 """Shortest lifetime of an allocation in seconds: with less, it would have to be refreshed all the time."""
+MAXIMUM_HOST_CHANNELS: Final = 256
+"""Channels of one host, those that rest included: a client that changes its port again and again would otherwise use up
+the 4,096 numbers of all. Datagrams of other addresses of the host are sent without a channel."""
 CHANNEL_REUSE_SECONDS: Final = 900.0
 """Seconds after which the number of a channel may belong to another peer: its ten minutes, and five (RFC 8656 section
 12)."""
@@ -147,6 +157,38 @@ class _Hosts:
         return following
 
 
+class _Renewals:
+    """When each permission (by host) and each channel (by peer) is asked for again: a few at a time, oldest first."""
+
+    __slots__ = ("_due", "_pause_end")
+
+    def __init__(self) -> None:
+        self._due: dict[str | SocketAddress, float] = {}
+        """In rising order."""
+        self._pause_end = 0.0
+
+    def add(self, what: str | SocketAddress, due: float) -> None:
+        """Ask for something at ``due``, which is not before the time of anything else."""
+        self._due.pop(what, None)
+        self._due[what] = due
+
+    def remove(self, what: str | SocketAddress) -> None:
+        self._due.pop(what, None)
+
+    def next_timeout(self) -> float:
+        return max(self._pause_end, next(iter(self._due.values()), math.inf))
+
+    def take(self, now: float) -> list[str | SocketAddress]:
+        """Remove and return what is to be asked for now."""
+        if now < self.next_timeout():
+            return []
+        self._pause_end = now + RENEWAL_PAUSE_SECONDS
+        due_now = [what for what, due in islice(self._due.items(), REQUESTS_AT_ONCE) if due <= now]
+        for what in due_now:
+            del self._due[what]
+        return due_now
+
+
 class TurnClient:
     """One allocation. ``is_stream``: over TCP or TLS."""
 
@@ -161,7 +203,8 @@ class TurnClient:
         self.relayed: SocketAddress | None = None
         """The address on the relay."""
         self._requests: dict[bytes, _Request] = {}
-        self._renew_at, self._refresh_at = now + RENEWAL_SECONDS, now
+        self._refresh_at = now
+        self._renewals = _Renewals()
         self._hosts = _Hosts()
         self._channels = _Channels()
         self._outgoing: list[bytes] = []
@@ -178,6 +221,7 @@ class TurnClient:
     def forbid(self, host: str, now: float) -> None:
         """Let the permission of an address expire."""
         following = self._hosts.remove(host)
+        self._renewals.remove(host)
         if following and self.state is TurnState.ALLOCATED:
             self._ask_for_permission(following, now)
 
@@ -189,6 +233,7 @@ class TurnClient:
     def unbind(self, peer: SocketAddress, now: float) -> None:
         """Let the channel of a peer expire."""
         self._channels.remove(peer, now)
+        self._renewals.remove(peer)
 
     # Datagrams
 
@@ -233,12 +278,13 @@ class TurnClient:
             return None
         times = [request.due for request in self._requests.values()]
         if self.state is TurnState.ALLOCATED:
-            times += [self._renew_at, self._refresh_at]
+            times += [self._renewals.next_timeout(), self._refresh_at]
         return min(times, default=None)
 
     def handle_timeout(self, now: float) -> None:
         """Retransmit requests, and refresh the allocation, permissions and channels."""
-        for request in [request for request in self._requests.values() if request.due <= now]:
+        due = (request for request in self._requests.values() if request.due <= now)
+        for request in list(islice(due, REQUESTS_AT_ONCE)):
             if self._is_stream or request.transmissions >= MAXIMUM_TRANSMISSIONS:
                 del self._requests[request.transaction_id]
                 self._give_up(request, "no response")
@@ -249,12 +295,7 @@ class TurnClient:
         if now >= self._refresh_at:
             self._refresh_at = now + RENEWAL_SECONDS  # until the response has the lifetime
             self._ask(MessageType.REFRESH, (), None, now)
-        if now >= self._renew_at:
-            self._renew_at = now + RENEWAL_SECONDS
-            for host in self._hosts.permitted:
-                self._ask_for_permission(host, now)
-            for peer in self._channels.peers:
-                self._ask_for_channel(peer, now)
+        self._renew(now)
 
     def close(self, now: float) -> None:
         """Release the address, if possible."""
@@ -264,15 +305,24 @@ class TurnClient:
 
     # Requests
 
+    def _renew(self, now: float) -> None:
+        for what in self._renewals.take(now):
+            if isinstance(what, str):
+                self._ask_for_permission(what, now)
+            else:
+                self._ask_for_channel(what, now)
+
     def _ask_for_permission(self, host: str, now: float) -> None:
         # One request for each: if a server rejects one address of a request, it rejects all of them.
         self._ask(MessageType.CREATE_PERMISSION, (), (host, 0), now)
+        self._renewals.add(host, now + RENEWAL_SECONDS)
 
     def _ask_for_channel(self, peer: SocketAddress, now: float) -> None:
         number = self._channels.number(peer)
         if number is not None:
             attribute = (AttributeType.CHANNEL_NUMBER, number.to_bytes(2, "big") + bytes(2))
             self._ask(MessageType.CHANNEL_BIND, (attribute,), peer, now)
+            self._renewals.add(peer, now + RENEWAL_SECONDS)
 
     def _ask(self, kind: MessageType, attributes: Sequence[Attribute], peer: SocketAddress | None, now: float) -> None:
         self._transmit(_Request(kind, attributes, peer), now)
@@ -341,9 +391,9 @@ class TurnClient:
             return
         self.relayed = relayed
         self.state = TurnState.ALLOCATED
-        self._renew_at = now + RENEWAL_SECONDS
         for host in self._hosts.permitted:
-            self._ask_for_permission(host, now)
+            self._renewals.add(host, now)
+        self._renew(now)
 
     def _give_up(self, request: _Request, reason: str) -> None:
         """A request has failed. Without a permission or a channel, the rest still works."""
@@ -364,23 +414,27 @@ class _Channels:
         self._by_peer: dict[SocketAddress, _Channel] = {}
         self._by_number: dict[int, SocketAddress] = {}
         self._next = _CHANNELS.start
-        self._former: deque[tuple[float, int]] = deque()
-        """Channel numbers that were used, and when they may be used again, in monotonic seconds."""
-
-    @property
-    def peers(self) -> list[SocketAddress]:
-        return list(self._by_peer)
+        self._former: deque[tuple[float, int, str]] = deque()
+        """Channel numbers that were used, when they may be used again, in monotonic seconds, and the host."""
+        self._rested: deque[int] = deque()
+        """Channel numbers that were used and may be used again."""
+        self._of_host: Counter[str] = Counter()
+        """How many each host has, those that it used included."""
 
     def add(self, peer: SocketAddress, now: float) -> bool:
         """Return whether a peer, which had none, has a channel now."""
         if peer in self._by_peer or ":" in peer[0]:
             return False
-        if self._former and self._former[0][0] <= now:
-            _, number = self._former.popleft()
+        self._end_rests(now)
+        if self._of_host[peer[0]] >= MAXIMUM_HOST_CHANNELS:
+            return False
+        if self._rested:
+            number = self._rested.popleft()
         elif self._next in _CHANNELS:
             number, self._next = self._next, self._next + 1
         else:
             return False
+        self._of_host[peer[0]] += 1
         self._by_peer[peer] = _Channel(number)
         self._by_number[number] = peer
         return True
@@ -389,7 +443,15 @@ class _Channels:
         channel = self._by_peer.pop(peer, None)
         if channel is not None:
             del self._by_number[channel.number]
-            self._former.append((now + CHANNEL_REUSE_SECONDS, channel.number))
+            self._former.append((now + CHANNEL_REUSE_SECONDS, channel.number, peer[0]))
+
+    def _end_rests(self, now: float) -> None:
+        while self._former and self._former[0][0] <= now:
+            _, number, host = self._former.popleft()
+            self._rested.append(number)
+            self._of_host[host] -= 1
+            if not self._of_host[host]:
+                del self._of_host[host]
 
     def number(self, peer: SocketAddress) -> int | None:
         channel = self._by_peer.get(peer)
