@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import random
+
+import pytest
+
 from polycast.net.memory import (
     MAXIMUM_ADDRESS_SIZE,
     MAXIMUM_RECEIVED_SIZE,
@@ -12,7 +16,13 @@ from polycast.net.memory import (
 
 
 class BufferingConnection:
-    """Stands for a connection."""
+    """Stands for a connection, and counts how often connections are looked at."""
+
+    looked_at = 0
+
+    def __hash__(self) -> int:
+        BufferingConnection.looked_at += 1
+        return id(self) >> 4
 
     def __init__(self) -> None:
         self.reason = ""
@@ -105,3 +115,41 @@ def test_what_waits_for_slow_readers_is_not_what_their_address_has_sent() -> Non
         held.update(reader, "10.0.0.1", 0, MINIMUM_SIZE - 1)
         held.update(reader, "10.0.0.1", 0, MINIMUM_SIZE)
     assert not any(reader.reason for reader in readers)
+
+
+@pytest.mark.parametrize("addresses", [1, 1_000])
+def test_closing_many_connections_looks_at_each_a_few_times(addresses: int) -> None:
+    held = HeldMemory(maximum=MAXIMUM_ADDRESS_SIZE)
+    count = 4_000
+    small, large = MAXIMUM_ADDRESS_SIZE // count, 2 * MAXIMUM_ADDRESS_SIZE // count
+    holders = [BufferingConnection() for _ in range(count)]
+    for number, holder in enumerate(holders):
+        held.update(holder, f"10.0.{number % addresses}", small, 0)
+    assert not any(holder.reason for holder in holders)
+    BufferingConnection.looked_at = 0
+    for number, holder in enumerate(holders):
+        if not holder.reason:
+            held.update(holder, f"10.0.{number % addresses}", large, 0)
+    assert held.size <= MAXIMUM_ADDRESS_SIZE
+    assert sum(bool(holder.reason) for holder in holders) >= count // 2 - 1
+    assert BufferingConnection.looked_at < 50 * count
+
+
+def test_the_largest_is_found_whatever_was_updated_and_forgotten() -> None:
+    chance = random.Random(1)
+    held = HeldMemory(maximum=200 * MINIMUM_SIZE)
+    sizes: dict[BufferingConnection, int] = {}
+    for _ in range(5_000):
+        holder = chance.choice([*sizes, BufferingConnection()])
+        if chance.random() < 0.1:
+            held.forget(holder)
+            sizes.pop(holder, None)
+            continue
+        sizes[holder] = chance.randrange(MINIMUM_SIZE, 20 * MINIMUM_SIZE)
+        held.update(holder, "10.0.0.1", 0, sizes[holder])
+        ended = [other for other in sizes if other.reason]
+        assert len(ended) == (sum(sizes.values()) > held.maximum)
+        for other in ended:
+            assert sizes[other] == max(sizes.values())
+            del sizes[other]
+        assert held.size == sum(sizes.values())
