@@ -114,6 +114,14 @@ def test_a_discontinuity_begins_a_period() -> None:
     assert starts[two.attrib["id"]] == two.attrib["start"], "it stays where it was"
 
 
+def test_a_language_that_xml_cannot_contain() -> None:
+    tracks = [track(0, VIDEO), track(1, AUDIO, language='d\x00\x08\x1b\ud800e\uffff<"&')]
+    it = Muxer(Variant.FMP4, tracks, options(splits_audio=True))
+    feed(it, both(6), RATES)
+    _, sound = manifest(it).iterfind(".//d:AdaptationSet", NAMES)
+    assert sound.attrib["lang"] == 'de<"&'
+
+
 def test_only_sound() -> None:
     it = muxer(OPUS)
     feed(it, audio(0, 5, samples=960), {0: 48_000})

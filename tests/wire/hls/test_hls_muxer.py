@@ -138,6 +138,22 @@ def test_audio_tracks_are_renditions() -> None:
         assert abs((ours.date - theirs.date).total_seconds()) < 0.03
 
 
+def test_names_of_renditions_are_unique_as_they_are_written() -> None:
+    titles = ["\n", "a (4)", "a", "a\x01", '"', "'", "\x7f"]
+    tracks = [
+        track(0, VIDEO),
+        *(track(index, AUDIO, title=title, language="\n") for index, title in enumerate(titles, 1)),
+    ]
+    muxer = Muxer(Variant.FMP4, tracks, options())
+    sound = [audio(index, 6) for index in range(1, len(tracks))]
+    rates = {0: 90_000} | dict.fromkeys(range(1, len(tracks)), 48_000)
+    feed(muxer, merge(rates, video(0, regular(6)), *sound), rates)
+    written = text(muxer, "index.m3u8")
+    assert "LANGUAGE" not in written
+    names = re.findall(r',NAME="([^"]*)"', written)
+    assert names == ["Audio 1", "a (4)", "a", "a (4) (4)", "'", "' (6)", "Audio 7"]
+
+
 @pytest.mark.parametrize("count", [7, 8, 10, 15])
 def test_sequence_numbers_are_those_that_players_wait_for(count: int) -> None:
     """D14: with another number of segments than 7, the reference waits for the wrong part."""

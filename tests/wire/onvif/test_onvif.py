@@ -23,6 +23,14 @@ def test_the_digest_of_the_programmers_guide() -> None:
     assert soap.password_digest(nonce, "2010-09-16T07:50:45Z", "userpassword") == "tuOSpGlFlIXsozq4HFNeeGeFLEI="
 
 
+def test_characters_that_xml_cannot_contain_are_left_out() -> None:
+    credentials = Credentials("u\x1bs\ud800er", "p")
+    written = soap.envelope(device.get_stream_uri("a\x00b"), credentials, created=datetime(2010, 9, 16, tzinfo=UTC))
+    root = ElementTree.fromstring(written)
+    assert root.findtext(f".//{XMLNS}Username") == "user"
+    assert root.findtext(".//{http://www.onvif.org/ver10/media/wsdl}ProfileToken") == "ab"
+
+
 def test_a_request_as_another_parser_reads_it() -> None:
     credentials = Credentials('<a&"b">', "userpassword")
     nonce = base64.b64decode("LKqI6G/AikKCQrN0zqZFlg==")

@@ -9,6 +9,7 @@ from xml.sax.saxutils import quoteattr
 
 from polycast.media.timebase import WallTime
 from polycast.wire.hls.segment import Segment, Span, format_seconds, format_time
+from polycast.wire.xml_text import without_invalid
 
 MANIFEST_NAME: Final = "index.mpd"
 CONTENT_TYPE: Final = "application/dash+xml"
@@ -125,5 +126,6 @@ def _duration(seconds: float) -> str:
 
 def _tag(name: str, attributes: dict[str, str], *, is_empty: bool = False) -> str:
     """Return a start tag without the attributes that are empty."""
-    text = "".join(f" {key}={quoteattr(value)}" for key, value in attributes.items() if value)
+    valid = {key: without_invalid(value) for key, value in attributes.items()}
+    text = "".join(f" {key}={quoteattr(value)}" for key, value in valid.items() if value)
     return f"<{name}{text}{'/' if is_empty else ''}>"

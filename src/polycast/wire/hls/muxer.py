@@ -20,6 +20,7 @@ from polycast.wire.hls.playlist import (
     AudioRendition,
     MultivariantPlaylist,
     RenditionReport,
+    quotable,
     write_media_playlist,
     write_multivariant_playlist,
 )
@@ -477,8 +478,8 @@ class Muxer:
         renditions = []
         for number, state in enumerate(audio, 1):
             track = state.track
-            name = track.title or track.language or f"Audio {number}"
-            if name in names:  # names are unique within a group (RFC 8216 section 4.3.4.1.1)
+            name = quotable(track.title or "") or quotable(track.language or "") or f"Audio {number}"
+            while name in names:  # names are unique within a group (RFC 8216 section 4.3.4.1.1)
                 name = f"{name} ({number})"
             names.add(name)
             uri = None if state.rendition is self._main else f"{state.rendition.name}.m3u8"

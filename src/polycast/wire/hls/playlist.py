@@ -175,9 +175,14 @@ class MultivariantPlaylist:
 _AUDIO_GROUP = "audio"
 
 
+def quotable(text: str) -> str:
+    """Return text without double quotes and line breaks, which a quoted string cannot contain (RFC 8216 section
+    4.2)."""
+    return "".join("'" if letter == '"' else letter for letter in text if letter.isprintable())
+
+
 def _quoted(text: str) -> str:
-    """Return a quoted string, without double quotes and line breaks, which it cannot contain (RFC 8216 section 4.2)."""
-    return '"' + "".join("'" if letter == '"' else letter for letter in text if letter.isprintable()) + '"'
+    return f'"{quotable(text)}"'
 
 
 def write_multivariant_playlist(playlist: MultivariantPlaylist) -> bytes:
@@ -192,7 +197,7 @@ def write_multivariant_playlist(playlist: MultivariantPlaylist) -> bytes:
     lines.append("")
     for rendition in playlist.renditions:
         attributes = [f'TYPE=AUDIO,GROUP-ID="{_AUDIO_GROUP}",NAME={_quoted(rendition.name)}']
-        if rendition.language:
+        if rendition.language and quotable(rendition.language):
             attributes.append(f"LANGUAGE={_quoted(rendition.language)}")
         attributes.append(f"DEFAULT={'YES' if rendition.default else 'NO'},AUTOSELECT=YES")
         if rendition.channels:

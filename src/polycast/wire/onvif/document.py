@@ -8,6 +8,7 @@ from xml.parsers import expat
 from xml.sax.saxutils import escape, quoteattr
 
 from polycast.errors import RemoteProtocolError
+from polycast.wire.xml_text import without_invalid
 
 MAXIMUM_DOCUMENT: Final = 128 * 1024
 """Bytes of a document: the profiles of a recorder with 64 channels are about 100 KiB."""
@@ -107,10 +108,12 @@ def parse(data: bytes) -> Element:
 
 def element(name: str, *content: str, **attributes: str) -> str:
     """Return an element with content that is XML already; see `text`."""
-    written = "".join(f" {key.replace('_', ':')}={quoteattr(value)}" for key, value in attributes.items())
+    written = "".join(
+        f" {key.replace('_', ':')}={quoteattr(without_invalid(value))}" for key, value in attributes.items()
+    )
     return f"<{name}{written}>{''.join(content)}</{name}>"
 
 
 def text(value: str) -> str:
     """Return text as XML."""
-    return escape(value)
+    return escape(without_invalid(value))
