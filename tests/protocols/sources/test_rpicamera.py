@@ -22,7 +22,7 @@ from polycast.config.dialects.registry import MEDIAMTX
 from polycast.config.path_schema import PathConfiguration
 from polycast.errors import RemoteProtocolError
 from polycast.hub.path import PathObserver
-from polycast.protocols.rpicamera import source
+from polycast.protocols.rpicamera import output, source
 from polycast.protocols.rpicamera.access_units import AccessUnitReader
 from polycast.protocols.rpicamera.images import ImageReader
 from polycast.protocols.rpicamera.options import arguments
@@ -322,13 +322,14 @@ def open_files() -> int:
     return len(os.listdir("/proc/self/fd"))
 
 
+@pytest.mark.parametrize("held", [">/dev/null", "2>/dev/null", ""], ids=["messages", "pictures", "both"])
 @pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="open files are counted as on Linux")
 async def test_a_process_that_the_program_leaves_behind(
-    program: FilePath, tmp_path: FilePath, monkeypatch: pytest.MonkeyPatch
+    held: str, program: FilePath, tmp_path: FilePath, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It holds the pipes, so they never end."""
     monkeypatch.setattr(source, "GRACE_SECONDS", 0.05)
-    write(program, f"setsid sleep 60 >/dev/null &\necho $! >> {tmp_path}/pids\nexit 3")
+    write(program, f"setsid sleep 60 {held} &\necho $! >> {tmp_path}/pids\nexit 3")
     failure = "failed: the camera program has ended with code 3"
     async with running(paths={"cam": {"source": "rpiCamera", **QUICK}}) as app:
         try:
@@ -339,3 +340,30 @@ async def test_a_process_that_the_program_leaves_behind(
         finally:
             for pid in (tmp_path / "pids").read_text().split():
                 os.kill(int(pid), signal.SIGKILL)
+
+
+async def test_the_last_pictures_before_the_end(program: FilePath, tmp_path: FilePath) -> None:
+    """They are in the pipe when the program has ended, and a child of it holds the pipe open."""
+    write(program, f"sleep 60 2>/dev/null &\necho $! > {tmp_path}/pid\ncat {tmp_path}/recording")
+    paths = {"cam": {"source": "rpiCamera", "sourceOnDemand": True}}
+    async with running(paths=paths) as app:
+        try:
+            recorder = Recorder(app)
+            await app.reader("cam")
+            await app.log.wait("failed: the camera program has ended with code 0")
+            assert len(recorder.frames.frames) == 25
+        finally:
+            os.kill(int((tmp_path / "pid").read_text()), signal.SIGKILL)
+
+
+async def test_a_child_that_writes_on_when_the_program_has_ended(
+    program: FilePath, tmp_path: FilePath, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(output, "LONGEST_REST_SECONDS", 0.1)
+    repeat = f"while cat {tmp_path}/recording; do :; done"
+    write(program, f"({repeat}) 2>/dev/null &\necho $! > {tmp_path}/pid\nexit 3")
+    async with running(paths={"cam": {"source": "rpiCamera"}}) as app:
+        try:
+            await app.log.wait("failed: the camera program has ended with code 3")
+        finally:
+            os.kill(int((tmp_path / "pid").read_text()), signal.SIGKILL)

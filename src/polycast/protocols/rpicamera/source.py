@@ -24,12 +24,10 @@ from polycast.protocols.pull import PullContext, Puller, PullError, first_of
 from polycast.protocols.rpicamera.access_units import AccessUnit, AccessUnitReader
 from polycast.protocols.rpicamera.images import ImageReader
 from polycast.protocols.rpicamera.options import arguments, overlay
+from polycast.protocols.rpicamera.output import CameraOutput
 
 PROGRAMS: Final = ("rpicam-vid", "libcamera-vid")
 """Names of the program, the current one first: Raspberry Pi OS renamed it with Debian 12."""
-
-READ_SIZE: Final = 256 * 1024
-"""Bytes of one read from the pipe."""
 
 # Seconds without data after which the program has written a whole picture: it writes each one in one go, so this is
 # longer than the system may delay it in between, and shorter than the time to the next picture.
@@ -156,7 +154,7 @@ class _Run:
         """``output`` and ``messages`` are the standard output and the standard error of the process."""
         self._context = context
         self._process = process
-        self._output = output
+        self._output = CameraOutput(output, process)
         self._clock = CameraClock(context.path_configuration.rpi_camera_fps)
         self._codec: VideoCodec = MJPEG() if context.path_configuration.rpi_camera_codec == "mjpeg" else H264()
         self._stream: Stream | None = None
@@ -169,12 +167,10 @@ class _Run:
         longest = self._context.read_timeout
         try:
             while True:
-                try:
-                    async with asyncio.timeout(PICTURE_END_SECONDS if reader.is_pending else longest):
-                        data = await self._output.read(READ_SIZE)
-                except TimeoutError:
+                data = await self._output.read(PICTURE_END_SECONDS if reader.is_pending else longest)
+                if data is None:
                     if not reader.is_pending:
-                        raise PullError(f"no pictures for {longest:g} s") from None
+                        raise PullError(f"no pictures for {longest:g} s")
                     self._write(reader.flush())
                     continue
                 if not data:
@@ -239,11 +235,11 @@ class _Run:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(first_of(_drain(self._output), _ended(process)), GRACE_SECONDS)
         self._messages.cancel()
+        await self._output.close()
 
 
-async def _drain(pipe: asyncio.StreamReader) -> None:
-    while await pipe.read(READ_SIZE):
-        pass
+async def _drain(output: CameraOutput) -> None:
+    await output.drain()
     await asyncio.Event().wait()
 
 
