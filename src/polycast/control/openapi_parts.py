@@ -17,7 +17,7 @@ from polycast.control.schemas import REFERENCES, Json
 ANY_REQUEST: Final = frozenset({"401", "403", "429"})
 """Errors with which any request may be answered."""
 
-CHANGE: Final = frozenset({"400", "408", "409", "413"})
+CHANGE: Final = frozenset({"400", "408", "409", "413", "503"})
 """Errors of changes of the configuration."""
 
 _PARAMETERS: Final = {"name": "May contain slashes."}
@@ -32,7 +32,7 @@ _ERRORS: Final = {
     "413": "The body is too large.",
     "500": "A directory cannot be read.",
     "429": "Too many attempts with wrong credentials from this address.",
-    "503": "Too many clients.",
+    "503": "Too many clients, or too many changes of the configuration are waiting: send the request again later.",
 }
 
 

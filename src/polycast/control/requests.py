@@ -12,6 +12,7 @@ from starlette.responses import Response
 
 from polycast.config.persist import PersistError
 from polycast.control.errors import RequestError
+from polycast.control.turns import TooManyChangesError
 from polycast.errors import ConfigurationError, PolycastError
 
 
@@ -46,6 +47,8 @@ def _refusal(error: PolycastError, text_of: Callable[[ConfigurationError], str])
     traceback.clear_frames(error.__traceback__)
     if isinstance(error, ConfigurationError):
         return RequestError(400, text_of(error))
+    if isinstance(error, TooManyChangesError):
+        return RequestError(503, str(error))
     if isinstance(error, PersistError):
         return RequestError(409, str(error))
     return RequestError(409, f"the configuration was not changed: {error}")

@@ -14,6 +14,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import aclosing
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import partial
 from typing import Final
 
 from polycast.config import LoadedConfiguration, load
@@ -25,6 +26,7 @@ from polycast.config.persist import PersistError, PreparedWrite, prepare_write
 from polycast.config.schema import Configuration
 from polycast.config.watch import content_changes, state_digest
 from polycast.config.whole import Problem, ReplaceAll, load_text, problems_of, replacement, text_of
+from polycast.control.turns import Turns
 from polycast.errors import ConfigurationError, PolycastError
 from polycast.log import Log
 
@@ -153,7 +155,7 @@ class Settings:
     def __init__(self, loaded: LoadedConfiguration, apply: Apply, log: Log, loader: Loader | None = None) -> None:
         self._apply = apply
         self._log = log
-        self._lock = asyncio.Lock()
+        self._turns = Turns()
         self._watcher: asyncio.Task[None] | None = None
         self._loader = loader
         self.configuration: Configuration = loaded.configuration
@@ -178,24 +180,22 @@ class Settings:
         if watcher is not None:
             watcher.cancel()
             await asyncio.wait((watcher,))
-        async with self._lock:
+        async with self._turns.lock:
             pass  # a change in progress is completed first
 
     async def replace(self, configuration: Configuration) -> None:
         """Apply a configuration, for the program that embeds the server. Raises PolycastError."""
-        async with self._lock:
+        async with self._turns.lock:
             await self._apply_change(configuration, ChangeSource.PROGRAM)
 
     async def edit(self, make: MakeEdit, check: Check, record: Record) -> None:
         """Apply a change through the API, and save it to the file if that is enabled.
 
         ``make`` and ``check`` are called in a thread. Returns once the change is in effect. Raises
-        ConfigurationError if it is invalid, PersistError if it cannot be saved, and PolycastError if it cannot be
-        applied; then nothing has changed.
+        ConfigurationError if it is invalid, PersistError if it cannot be saved, TooManyChangesError if too many others
+        are waiting, and PolycastError if it cannot be applied; then nothing has changed.
         """
-        work = asyncio.get_running_loop().create_task(self._edit(make, check, record))
-        work.add_done_callback(_retrieve)
-        await asyncio.shield(work)  # a client that disconnects must not leave a partial change
+        await self._turns.complete(partial(self._edit, make, check, record))
 
     @property
     def versions(self) -> list[Version]:
@@ -255,35 +255,34 @@ class Settings:
         await self.edit(lambda _: ReplaceAll(version.configuration, version.text), check, record)
 
     async def _edit(self, make: MakeEdit, check: Check, record: Record) -> None:
-        async with self._lock:
-            old = self.configuration
-            # With thousands of paths, these take tenths of a second.
-            edit = await asyncio.to_thread(make, old)
-            new = await asyncio.to_thread(edit.apply, old)
-            await asyncio.to_thread(check, edit, old, new)
-            write: PreparedWrite | None = None
-            if old.api_persist or new.api_persist:
-                write = await self._prepare(edit, new)
-            self._log.info("reloading configuration (API request)")
-            await self._apply_change(new, ChangeSource.API)
-            if write is not None:
-                try:
-                    await asyncio.to_thread(write.commit)
-                except PersistError as error:
-                    self._record(ChangeSource.API, str(error))
-                    await self._apply(old)
-                    self.configuration = old
-                    self._texts.versions.pop()
-                    raise
-                self._texts.set_file(write.content, write.digest, edit)
-            else:
-                self._texts.set_unwritten(edit)
-            record(old, new)
+        old = self.configuration
+        # With thousands of paths, these take tenths of a second.
+        edit = await asyncio.to_thread(make, old)
+        new = await asyncio.to_thread(edit.apply, old)
+        await asyncio.to_thread(check, edit, old, new)
+        write: PreparedWrite | None = None
+        if old.api_persist or new.api_persist:
+            write = await self._prepare(edit, new)
+        self._log.info("reloading configuration (API request)")
+        await self._apply_change(new, ChangeSource.API)
+        if write is not None:
+            try:
+                await asyncio.to_thread(write.commit)
+            except PersistError as error:
+                self._record(ChangeSource.API, str(error))
+                await self._apply(old)
+                self.configuration = old
+                self._texts.versions.pop()
+                raise
+            self._texts.set_file(write.content, write.digest, edit)
+        else:
+            self._texts.set_unwritten(edit)
+        record(old, new)
 
     async def reload_file(self, source: ChangeSource) -> bool:
         """Reload the file; return whether its configuration is in effect now. Never raises because of an invalid
         file."""
-        async with self._lock:
+        async with self._turns.lock:
             try:
                 loaded = await asyncio.to_thread(self._load)
             except ConfigurationError as error:
@@ -372,9 +371,3 @@ def _decoded(content: bytes) -> str:
     """Return the text of a file as it is stored. Raises ConfigurationError."""
     key = os.environ.get(key_variable(os.environ))
     return decode(content if key is None else decrypt(content, key))[0]
-
-
-def _retrieve(task: asyncio.Task[None]) -> None:
-    """Retrieve a task's exception, in case nobody else does."""
-    if not task.cancelled():
-        task.exception()
