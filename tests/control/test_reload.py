@@ -120,6 +120,16 @@ async def test_edits_of_other_paths_lose_nothing() -> None:
         await flow.check()
 
 
+async def test_connections_of_fingerprints_that_are_not_set_any_more_are_closed() -> None:
+    async with running() as server:
+        client = server.app._http_client
+        for digit in "abc":
+            await server.app.reload(replace(server.app.configuration, auth_http_fingerprint=digit * 64))
+            with pytest.raises(OSError, match=r"."):
+                await client.fetch("GET", "https://127.0.0.1:1/", fingerprint=digit * 64)
+        assert set(client._clients) == {"c" * 64}
+
+
 async def test_the_log_level_changes_at_once() -> None:
     from polycast.log import LogOutput
 

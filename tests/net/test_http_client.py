@@ -104,6 +104,35 @@ async def test_only_the_pinned_certificate_is_valid() -> None:
             await asyncio.gather(*server.tasks, return_exceptions=True)
 
 
+async def test_what_no_fingerprint_needs_any_more_is_closed() -> None:
+    empty = b"HTTP/1.1 204 X\r\n\r\n"
+    async with served(empty, empty, empty) as (server, client):
+        assert await client.fetch("POST", server.url, b"{}", "00" * 32) == (204, b"")
+        assert await client.fetch("POST", server.url, b"{}") == (204, b"")
+        await client.keep({"11" * 32})
+        await server.gone.wait()
+        assert await client.fetch("POST", server.url, b"{}") == (204, b"")
+        assert server.connections == 2, "the one without a fingerprint is used again"
+
+
+async def test_a_request_under_way_ends_before_its_connection_is_closed() -> None:
+    async with served(b"HTTP/1.1 200 X\r\nContent-Length: 3\r\n\r\nabc") as (server, client):
+        arrived, released = asyncio.Event(), asyncio.Event()
+
+        async def serve_later(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            arrived.set()
+            await released.wait()
+            await server.serve(reader, writer)
+
+        async with serving(serve_later) as port:
+            request = asyncio.create_task(client.fetch("POST", f"http://127.0.0.1:{port}/", b"{}", "00" * 32))
+            await arrived.wait()
+            await client.keep(())
+            released.set()
+            assert await request == (200, b"abc")
+            await server.gone.wait()
+
+
 async def test_a_body_without_end_is_not_read() -> None:
     async with served(b"HTTP/1.1 200 X\r\n\r\n...") as (server, client):
         status, body = await client.fetch("POST", server.url, b"{}")

@@ -11,7 +11,7 @@ from polycast.app.cluster import CLUSTER_KEYS, ClusterMember
 from polycast.app.inputs import Inputs
 from polycast.app.introduction import addresses_of, introduce, new_command_problems
 from polycast.app.logging import LOG_KEYS, configure_log
-from polycast.app.prepare import asks_other_servers, import_for, load_pages
+from polycast.app.prepare import asks_other_servers, fingerprints_of, import_for, load_pages
 from polycast.app.servers import Servers, StartError
 from polycast.app.workers import WHEN_TAKEN
 from polycast.config import LoadedConfiguration, changed_keys
@@ -237,6 +237,7 @@ class Application:
         if changed & {"authMethod", "authJWTJWKS", "authJWTJWKSFingerprint"}:
             self.hub.access.prefetch()
         self.hub.configure(new.paths, packet_sizes_for(new.udp_max_payload_size))
+        await self._http_client.keep(fingerprints_of(new))
         for problem in await asyncio.to_thread(new_command_problems, old, new):
             self.log.warning("%s", problem)
         for server in self.servers.values():

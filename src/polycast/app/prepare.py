@@ -61,6 +61,11 @@ def asks_other_servers(configuration: Configuration) -> bool:
     return bool(configuration.external_authentication_url) or configuration.auth_method is not AuthMethod.INTERNAL
 
 
+def fingerprints_of(configuration: Configuration) -> set[str]:
+    """Return the fingerprints of the certificates of the servers that authentication asks; empty: of none."""
+    return {configuration.auth_http_fingerprint, configuration.auth_jwt_jwks_fingerprint}
+
+
 def _load_pull(pull: Pull) -> None:
     pull.load()
     if pull.prepare is not None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ssl
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Collection, Mapping
 from importlib import import_module
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
@@ -70,6 +71,18 @@ class HttpClient:
     def __init__(self) -> None:
         self._clients: dict[str, asyncio.Task[httpx2.AsyncClient]] = {}
         """By the fingerprint of the only valid certificate, or an empty text."""
+        self._requests: Counter[str] = Counter()
+        """How many requests use each of them."""
+        self._kept: Collection[str] | None = None
+
+    async def keep(self, fingerprints: Collection[str]) -> None:
+        """Close what is kept for other fingerprints, from now on as soon as no request uses it any more.
+
+        Without a call, everything is kept.
+        """
+        self._kept = ("", *fingerprints)
+        for fingerprint in list(self._clients):
+            await self._close_unused(fingerprint)
 
     async def prepare(self) -> None:
         """Load what requests need, so that the first one does not wait for it."""
@@ -91,6 +104,32 @@ class HttpClient:
 
         No timeout: the caller has one. Raises OSError with a text for the log.
         """
+        self._requests[fingerprint] += 1
+        try:
+            return await self._fetch(method, url, body, fingerprint, more_headers)
+        finally:
+            self._requests[fingerprint] -= 1
+            await self._close_unused(fingerprint)
+
+    async def close(self) -> None:
+        """Close idle connections."""
+        clients, self._clients = self._clients, {}
+        for client in clients.values():
+            await _close(client)
+
+    async def _close_unused(self, fingerprint: str) -> None:
+        if self._requests[fingerprint]:
+            return
+        del self._requests[fingerprint]
+        if self._kept is None or fingerprint in self._kept:
+            return
+        client = self._clients.pop(fingerprint, None)
+        if client is not None:
+            await _close(client)
+
+    async def _fetch(
+        self, method: str, url: str, body: bytes, fingerprint: str, more_headers: Mapping[str, str]
+    ) -> tuple[int, bytes]:
         try:
             client = await self._prepared(fingerprint)
         except ValueError as error:
@@ -108,13 +147,6 @@ class HttpClient:
         except (httpx2.HTTPError, httpx2.InvalidURL, ValueError) as error:
             raise OSError(describe_http_failure(error)) from error
 
-    async def close(self) -> None:
-        """Close idle connections."""
-        clients, self._clients = self._clients, {}
-        for client in clients.values():
-            with contextlib.suppress(ValueError, OSError):  # an invalid fingerprint
-                await (await client).aclose()
-
     async def _prepared(self, fingerprint: str) -> httpx2.AsyncClient:
         if fingerprint not in self._clients:
             make = asyncio.to_thread(_make_client, fingerprint)
@@ -126,6 +158,11 @@ class HttpClient:
         except BaseException:
             self._clients.pop(fingerprint, None)
             raise
+
+
+async def _close(client: asyncio.Task[httpx2.AsyncClient]) -> None:
+    with contextlib.suppress(ValueError, OSError):  # an invalid fingerprint
+        await (await client).aclose()
 
 
 def _make_client(fingerprint: str) -> httpx2.AsyncClient:

@@ -16,7 +16,7 @@ from msgspec import Raw
 from polycast.app.cameras import find_cameras
 from polycast.app.introduction import addresses_of, introduce, new_command_problems
 from polycast.app.logging import LOG_KEYS, configure_log
-from polycast.app.prepare import asks_other_servers, import_for, load_pages
+from polycast.app.prepare import asks_other_servers, fingerprints_of, import_for, load_pages
 from polycast.app.servers import StartError
 from polycast.app.workers import WHEN_TAKEN, check_workers
 from polycast.config import LoadedConfiguration, changed_keys
@@ -231,6 +231,7 @@ class Supervisor:
         if changed & {"authMethod", "authJWTJWKS", "authJWTJWKSFingerprint"}:
             self.hub.access.prefetch()
         self.hub.entries.configure(new.paths)
+        await self._http_client.keep(fingerprints_of(new))
         for problem in await asyncio.to_thread(new_command_problems, old, new):
             self.log.warning("%s", problem)
         self.recorder.cleaner.apply()
