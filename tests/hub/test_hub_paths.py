@@ -19,6 +19,8 @@ from tests.hub.support import (
 )
 
 from polycast.config import from_mapping
+from polycast.hub import hub as hub_module
+from polycast.hub.entries import PathEntries
 from polycast.hub.errors import (
     CannotPublish,
     InvalidPathName,
@@ -34,6 +36,8 @@ from polycast.hub.on_demand import State
 from polycast.hub.path import Path
 from polycast.hub.stats import Reference
 from polycast.hub.stream import Stream
+from polycast.rtp.header import packet_sizes_for
+from polycast.rtp.repacketize import DEFAULT_SIZES
 
 
 def publish(path: Path) -> tuple[Client, Stream]:
@@ -409,6 +413,56 @@ async def test_another_entry_applies_to_a_path() -> None:
     assert clients["live"].closed == ""
     assert hub.paths["live"].entry.name == "~^.*$"
     assert "cam1" not in hub.paths, "nobody uses it, and it has no entry of its own any more"
+
+
+async def test_new_settings_are_applied_path_by_path(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Others get their turn in between: for them, all new entries are there at once."""
+    monkeypatch.setattr(hub_module, "SLICE_SECONDS", 0.0)
+    hub = make_hub({"same": {}, "live": {}, "restarted": {}, "removed": {}, "~^x": {}, "~^y": {}})
+    names = ("same", "live", "restarted", "removed", "x1", "x2", "y1", "y2")
+    clients = {name: publish(hub.path(name))[0] for name in names}
+    before = dict(hub.paths)
+    live, restarting = {"record": True}, {"fallback": "/same"}
+    new = {"same": {}, "live": live, "restarted": restarting, "~^x": restarting, "~^y": live, "more": {}, "most": {}}
+    entries = hub.entries_of(from_mapping({"paths": new}).paths, DEFAULT_SIZES)
+    change = asyncio.create_task(hub.reconfigure(entries))
+    await asyncio.sleep(0)
+    assert hub.is_named("more")
+    assert hub.paths == before, "none has new settings yet"
+    with pytest.raises(PathNotConfigured):
+        hub.find_entry("removed")
+    for name in ("x2", "y2"):
+        before[name].remove_publisher(clients[name], "gone")
+    second, _ = publish(hub.path("x2"))
+    early, _ = publish(hub.path("most"))
+    turns = 0
+    while not change.done():
+        await asyncio.sleep(0)
+        turns += 1
+    await change
+    assert turns > len(before)
+    assert set(hub.paths) == {"same", "live", "restarted", "x2", "y1", "more", "most"}
+    assert hub.paths["y1"].configuration.record
+    assert not before["y2"].configuration.record, "it had ended"
+    assert hub.paths["live"] is before["live"]
+    assert hub.paths["live"].configuration.record
+    closed = {name: client.closed for name, client in clients.items() if client.closed}
+    assert closed == {
+        "restarted": "the configuration of the path changed",
+        "x1": "the configuration of the path changed",
+        "removed": "the path was removed from the configuration",
+    }
+    assert second.closed == early.closed == "", "their paths were made with the new settings"
+
+
+async def test_an_entry_with_the_same_settings_is_kept() -> None:
+    entries = from_mapping({"paths": {"a": {}, "~^b": {}, "c": {}}}).paths
+    old = PathEntries(entries)
+    changed = {**entries, "c": from_mapping({"paths": {"c": {"record": True}}}).paths["c"]}
+    new = PathEntries(changed, DEFAULT_SIZES, old)
+    assert [new.find(name)[0] is old.find(name)[0] for name in ("a", "b", "c")] == [True, True, False]
+    sizes = packet_sizes_for(1200)
+    assert PathEntries(entries, sizes, old).find("a")[0].packet_sizes == sizes
 
 
 class NamedPackets(Packets):

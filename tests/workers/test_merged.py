@@ -11,6 +11,7 @@ from polycast.control.items import describe_path
 from polycast.control.v3.state import collections_of, list_items, path_traffic
 from polycast.control.v3.state import describe_path as describe_path_in_v3
 from polycast.hub.access import AccessControl
+from polycast.hub.entries import PathEntries
 from polycast.hub.movement import CannotMove, Movement
 from polycast.protocols.registry import server_kinds
 from polycast.workers.merged import MergedForwarding, MergedHub, MergedServer, MergedTraffic
@@ -29,7 +30,7 @@ def snapshot(server: Server) -> Snapshot:
 
 def merged(server: Server, *snapshots: Snapshot) -> MergedHub:
     hub = MergedHub(AccessControl(server.app.configuration, None), move)
-    hub.entries.configure(server.app.configuration.paths)
+    hub.entries = PathEntries(server.app.configuration.paths)
     hub.update(snapshots)
     return hub
 

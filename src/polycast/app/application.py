@@ -233,10 +233,12 @@ class Application:
         if changed & CLUSTER_KEYS:
             await self.cluster.restart(old, new)
         await self._prepare_http_client(new)
+        sizes = packet_sizes_for(new.udp_max_payload_size)
+        entries = await asyncio.to_thread(self.hub.entries_of, new.paths, sizes)
         self.hub.access.configure(new)
         if changed & {"authMethod", "authJWTJWKS", "authJWTJWKSFingerprint"}:
             self.hub.access.prefetch()
-        self.hub.configure(new.paths, packet_sizes_for(new.udp_max_payload_size))
+        await self.hub.reconfigure(entries)  # nothing may wait in between: credentials belong to both
         await self._http_client.keep(fingerprints_of(new))
         for problem in await asyncio.to_thread(new_command_problems, old, new):
             self.log.warning("%s", problem)

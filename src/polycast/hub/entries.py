@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from types import MappingProxyType
 
 from polycast.config.names import check_path_name, compile_path_pattern
 from polycast.config.path_schema import PathConfiguration
@@ -15,24 +16,35 @@ from polycast.rtp.repacketize import DEFAULT_SIZES
 
 
 class PathEntries:
-    """All entries."""
+    """All entries of a configuration."""
 
-    def __init__(self) -> None:
+    def __init__(
+        self,
+        entries: Mapping[str, PathConfiguration] = MappingProxyType({}),
+        packet_sizes: PacketSizes = DEFAULT_SIZES,
+        old: PathEntries | None = None,
+    ) -> None:
+        """Those whose settings are the same objects as in ``old`` are themselves the same objects.
+
+        With tens of thousands of entries, this takes tenths of a second.
+        """
         self.exact: dict[str, PathEntry] = {}
         """Those of a single path, by its name."""
-        self._patterns: list[tuple[Pattern, PathEntry]] = []
-
-    def configure(self, entries: Mapping[str, PathConfiguration], packet_sizes: PacketSizes = DEFAULT_SIZES) -> None:
-        """Replace all entries."""
-        self.exact = {}
-        self._patterns = []
+        self._patterns: dict[str, tuple[Pattern, PathEntry]] = {}
         for name, configuration in entries.items():
-            entry = PathEntry(name, configuration, packet_sizes)
+            entry = old._known(name) if old is not None else None
+            if entry is None or entry.configuration is not configuration or entry.packet_sizes != packet_sizes:
+                entry = PathEntry(name, configuration, packet_sizes)
             pattern = compile_path_pattern(name)
             if pattern is None:
                 self.exact[name] = entry
             else:
-                self._patterns.append((pattern, entry))
+                self._patterns[name] = pattern, entry
+
+    def _known(self, name: str) -> PathEntry | None:
+        if name in self.exact:
+            return self.exact[name]
+        return self._patterns[name][1] if name in self._patterns else None
 
     def find(self, name: str) -> tuple[PathEntry, tuple[str, ...]]:
         """Return the entry for a path name and the groups that its expression matched.
@@ -51,7 +63,7 @@ class PathEntries:
         entry = self.exact.get(name)
         if entry is not None:
             return entry, ()
-        for pattern, pattern_entry in self._patterns:
+        for pattern, pattern_entry in self._patterns.values():
             match = pattern.search(name)
             if match is not None:
                 return pattern_entry, tuple(group or "" for group in match.groups())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterator, Mapping
+from typing import Final
 from urllib.parse import quote
 
 from polycast.config.diff import restarts_path
@@ -29,6 +30,9 @@ FallbackFactory = Callable[[Path, str], Source | None]
 
 SlateFactory = Callable[[Path], Slate | None]
 """Returns what readers of a path get while nobody publishes; None if that is nothing."""
+
+SLICE_SECONDS: Final = 0.001
+"""How long new settings are applied to paths before others get their turn."""
 
 
 class Hub:
@@ -67,30 +71,60 @@ class Hub:
         return self._paths
 
     def configure(self, entries: Mapping[str, PathConfiguration], packet_sizes: PacketSizes = DEFAULT_SIZES) -> None:
-        """Apply the entries of the configuration, at the start or after a change.
+        """Apply the entries of the configuration, at the start: while streams run, use `reconfigure`.
 
         ``packet_sizes`` apply to streams that begin later.
+        """
+        for _ in self._use(self.entries_of(entries, packet_sizes)):
+            pass
+
+    def entries_of(self, entries: Mapping[str, PathConfiguration], packet_sizes: PacketSizes) -> PathEntries:
+        """Return the entries of a new configuration, for `reconfigure`. To be called in a thread."""
+        return PathEntries(entries, packet_sizes, self._entries)
+
+    async def reconfigure(self, entries: PathEntries) -> None:
+        """Apply the entries of a new configuration. Must not be called again before it has returned.
 
         Paths whose settings are the same, or differ only in those that can change at any time, keep their publisher and
         readers, also if another entry applies to them from now on; the others are closed, and created again if they are
         configured by name.
+
+        There may be thousands: in between, others get their turn. For them, all entries are the new ones from the
+        beginning; a path may have its old settings for some milliseconds.
         """
-        self._entries.configure(entries, packet_sizes)
-        for path in list(self._paths.values()):
-            try:
-                entry, groups = self._entries.entry_of(path.name)
-            except PathNotConfigured:
-                self._close(path, "the path was removed from the configuration")
-                continue
-            # Addresses and commands may contain the groups.
-            if groups != path.groups or restarts_path(path.configuration, entry.configuration):
-                self._close(path, "the configuration of the path changed")
-            else:
-                path.reconfigure(entry, groups)
-                self._on_unused(path)
-        for name, entry in self._entries.exact.items():
+        end = self._loop.time() + SLICE_SECONDS
+        for _ in self._use(entries):
+            if self._loop.time() >= end:
+                await asyncio.sleep(0)
+                end = self._loop.time() + SLICE_SECONDS
+
+    def _use(self, entries: PathEntries) -> Iterator[None]:
+        """Use new entries, from the first step on; each step applies them to one path."""
+        self._entries = entries
+        for path in tuple(self._paths.values()):
+            yield
+            # It may be gone meanwhile, and another one in its place that has the new settings.
+            if self._paths.get(path.name) is path:
+                self._apply_entry(path)
+        for name, entry in entries.exact.items():
+            yield
             if name not in self._paths:
                 self._create(name, entry, ())
+
+    def _apply_entry(self, path: Path) -> None:
+        try:
+            entry, groups = self._entries.entry_of(path.name)
+        except PathNotConfigured:
+            self._close(path, "the path was removed from the configuration")
+            return
+        if entry is path.entry:  # so are the groups
+            return
+        # Addresses and commands may contain the groups.
+        if groups != path.groups or restarts_path(path.configuration, entry.configuration):
+            self._close(path, "the configuration of the path changed")
+        else:
+            path.reconfigure(entry, groups)
+            self._on_unused(path)
 
     def find_entry(self, name: str) -> tuple[PathEntry, tuple[str, ...]]:
         """Return the entry for a path name and the groups that its expression matched.

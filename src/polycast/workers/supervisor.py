@@ -28,6 +28,7 @@ from polycast.control.control import Control, ServiceError
 from polycast.control.settings import Loader, Settings
 from polycast.errors import PolycastError
 from polycast.hub.access import AccessControl
+from polycast.hub.entries import PathEntries
 from polycast.hub.errors import PathError
 from polycast.hub.movement import CannotMove, Movement
 from polycast.items import MetricBlock
@@ -172,7 +173,7 @@ class Supervisor:
             await asyncio.to_thread(import_for, self.configuration)
             await self._prepare_http_client(self.configuration)
             self.hub.access.prefetch()
-            self.hub.entries.configure(self.configuration.paths)
+            self.hub.entries = PathEntries(self.configuration.paths)
             await self._workers.start(self.configuration)
             await self._start_control()
             self.recorder.cleaner.start()
@@ -227,10 +228,11 @@ class Supervisor:
                 await configure_log(self._log_output, old)
             raise
         await self._prepare_http_client(new)
+        entries = await asyncio.to_thread(PathEntries, new.paths)
         self.hub.access.configure(new)
         if changed & {"authMethod", "authJWTJWKS", "authJWTJWKSFingerprint"}:
             self.hub.access.prefetch()
-        self.hub.entries.configure(new.paths)
+        self.hub.entries = entries
         await self._http_client.keep(fingerprints_of(new))
         for problem in await asyncio.to_thread(new_command_problems, old, new):
             self.log.warning("%s", problem)
