@@ -208,11 +208,11 @@ async def test_a_hidden_password_is_the_one_when_the_change_is_made(it: Server) 
         {"publishPass": "second"},
         {"publishUser": "u", "publishPass": "<redacted>", "maxReaders": 2},
     ]
-    async with it.app.settings._lock:
+    async with it.app.settings._turns.lock:
         both = [asyncio.ensure_future(it.api.patch("/v3/config/paths/patch/b/c", json=changes[0]))]
-        await it.until(lambda: len(it.app.settings._lock._waiters or ()) == 1)
+        await it.until(lambda: len(it.app.settings._turns.lock._waiters or ()) == 1)
         both.append(asyncio.ensure_future(it.api.post("/v3/config/paths/replace/b/c", json=changes[1])))
-        await it.until(lambda: len(it.app.settings._lock._waiters or ()) == 2)
+        await it.until(lambda: len(it.app.settings._turns.lock._waiters or ()) == 2)
     assert [answer.status_code for answer in await asyncio.gather(*both)] == [200, 200]
     path = it.app.configuration.paths["b/c"]
     assert (path.publish_pass, path.max_readers) == ("second", 2)
@@ -448,13 +448,13 @@ async def test_a_setting_that_has_no_effect_is_refused_if_it_should_have_one(it:
 
 async def test_credentials_of_the_same_moment_do_not_count(it: Server) -> None:
     """A client without credentials must not set some and a command in two requests at once."""
-    async with it.app.settings._lock:
+    async with it.app.settings._turns.lock:
         credentials = {"apiUser": "u", "apiPass": "p"}
         both = [asyncio.ensure_future(it.api.patch("/v3/config/global/patch", json=credentials))]
-        await it.until(lambda: len(it.app.settings._lock._waiters or ()) == 1)
+        await it.until(lambda: len(it.app.settings._turns.lock._waiters or ()) == 1)
         command = {"runOnAvailable": "touch /tmp/x"}
         both.append(asyncio.ensure_future(it.api.patch("/v3/config/paths/patch/cam", json=command)))
-        await it.until(lambda: len(it.app.settings._lock._waiters or ()) == 2)
+        await it.until(lambda: len(it.app.settings._turns.lock._waiters or ()) == 2)
     assert [answer.status_code for answer in await asyncio.gather(*both)] == [200, 403]
 
 
