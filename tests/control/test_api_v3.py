@@ -6,7 +6,7 @@ import asyncio
 import json
 import re
 import uuid
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -19,9 +19,12 @@ from tests.support.rtp import key_unit, rtp
 
 from polycast.config import to_jsonable
 from polycast.config.dialects.registry import MEDIAMTX
+from polycast.control.contract import SessionServer
 from polycast.control.ids import universal_id
+from polycast.control.v3 import state
 from polycast.control.v3.items import SessionFields
 from polycast.control.v3.tracks import LABELS, describe_track
+from polycast.items import SessionItem
 from polycast.media.codec import CODEC_TYPES, H264, MPEG4Audio, Opus
 from polycast.protocols.webrtc import WebRtcFields
 from polycast.wire.rtmp.address import parse_url
@@ -414,6 +417,21 @@ async def test_sessions_and_connections(it: Server) -> None:
     assert await client.ended()
     assert (await it.get("/v3/rtspsessions/list"))["items"] == []
     await refused(await it.api.post(f"/v3/rtspsessions/kick/{session['id']}"), 404, "session not found")
+
+
+async def test_a_page_of_sessions_describes_no_others(it: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    clients = [await it.publisher(f"live{number}") for number in range(3)]
+    described: list[str] = []
+
+    def describe(server: SessionServer, key: str, item: SessionItem, connections: Sequence[str]) -> dict[str, Any]:
+        described.append(item.path)
+        return session(server, key, item, connections)
+
+    session = state._session
+    monkeypatch.setattr(state, "_session", describe)
+    page = await it.get("/v3/rtspsessions/list?itemsPerPage=1&page=1")
+    assert [item["path"] for item in page["items"]] == described == ["live1"], "the oldest is on the first page"
+    assert (page["itemCount"], page["pageCount"]) == (len(clients), 3)
 
 
 @pytest.mark.parametrize("collection", ["rtmpconns", "hlsmuxers"])

@@ -67,8 +67,8 @@ async def test_paths_and_sessions_are_the_same() -> None:
             }
             together = MergedServer(kind, theirs, lambda *what: kicked.append(what))
             for collection in collections_of(running_server):
-                fields = [{**each, "uptime": 0} for each in list_items(together, collection, shows_secrets=True)]
-                own = [{**each, "uptime": 0} for each in list_items(running_server, collection, shows_secrets=True)]
+                fields = [{**each(), "uptime": 0} for each in await list_items(together, collection)]
+                own = [{**each(), "uptime": 0} for each in await list_items(running_server, collection)]
                 assert fields == own
             assert set(together.items()) == set(running_server.items())
             for key in running_server.items():

@@ -29,6 +29,7 @@ from polycast.control.openapi_parts import Collection
 from polycast.control.requests import read_map
 from polycast.control.routing import Endpoint, name_in, routes_of
 from polycast.control.settings import MakeEdit
+from polycast.control.slices import in_slices
 from polycast.control.v3 import configuration, movement, nodes, openapi, recordings, state
 from polycast.control.v3.answers import checked_id, json_answer, ok, on_http_error, on_request_error, page_of, parsed_id
 from polycast.control.v3.items import InfoFields, PathFields, fields_of
@@ -253,15 +254,16 @@ class ApiV3:
 
     async def list_items(self, request: Request) -> Response:
         server, collection = self._server(request)
-        items, fields = self._listed(server, collection), state.fields_of_items(server, collection)
-        return await page_of(request, items, lambda item: item, fields)
+        items = await state.list_items(server, collection)
+        return await page_of(request, items, self._shown, state.fields_of_items(server, collection))
 
     async def get_item(self, request: Request) -> Response:
         key, wanted = ("path", request.path_params["id"]) if _is_by_name(request) else ("id", parsed_id(request))
-        found = next((item for item in self._items(request) if item.get(key) == wanted), None)
-        if found is None:
-            raise RequestError(404, _not_found(request))
-        return json_answer(found)
+        items = state.describe_items(*self._server(request))
+        async for item in in_slices(items, self._without_secrets):
+            if item.get(key) == wanted:
+                return json_answer(item)
+        raise RequestError(404, _not_found(request))
 
     async def kick(self, request: Request) -> Response:
         server, collection = self._server(request)
@@ -272,13 +274,13 @@ class ApiV3:
             raise RequestError(404, _not_found(request))
         return ok()
 
-    def _items(self, request: Request) -> list[Mapping[str, Any]]:
-        return self._listed(*self._server(request))
+    def _shown(self, describe: state.Describe) -> Mapping[str, Any]:
+        return self._without_secrets(describe())
 
-    def _listed(self, server: SessionServer, collection: str) -> list[Mapping[str, Any]]:
+    def _without_secrets(self, item: Mapping[str, Any]) -> Mapping[str, Any]:
         # Programs for MediaMTX find a session by the token in its query.
         is_as_in_mediamtx = dialect_of(self._media_server.configuration.dialect) is MEDIAMTX
-        return state.list_items(server, collection, shows_secrets=is_as_in_mediamtx)
+        return item if is_as_in_mediamtx else state.without_secrets(item)
 
     def _server(self, request: Request) -> tuple[SessionServer, str]:
         """Return the server of a collection, and the collection."""

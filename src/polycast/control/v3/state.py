@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
+from functools import partial
+from operator import itemgetter
 from typing import Any, Final
 
 import msgspec
+from msgspec import Struct
 
 from polycast.config.redact import redact_query
 from polycast.control.contract import MediaServer, Path, SessionServer, Traffic
 from polycast.control.ids import universal_id
+from polycast.control.slices import in_slices
 from polycast.control.v3.configuration import shown_name
 from polycast.control.v3.items import (
     ConnectionFields,
@@ -24,10 +28,13 @@ from polycast.control.v3.items import (
 )
 from polycast.control.v3.tracks import describe_track, label_of
 from polycast.hub.stats import Reference
-from polycast.items import SessionItem
+from polycast.items import ConnectionItem, SessionItem, ViewerItem
 
 NOT_FOUND: Final = {"sessions": "session not found", "conns": "connection not found", "muxers": "muxer not found"}
 """The errors for an item that does not exist, by the end of the collection's name."""
+
+Describe = Callable[[], Mapping[str, Any]]
+"""Describes an item."""
 
 
 def describe_path(media_server: MediaServer, path: Path, traffic: Traffic) -> PathFields:
@@ -91,38 +98,53 @@ def fields_of_items(server: SessionServer, collection: str) -> frozenset[str]:
     return fields_of(*types[collection])
 
 
-def list_items(server: SessionServer, collection: str, *, shows_secrets: bool) -> list[Mapping[str, Any]]:
-    """Return the items of one of a server's collections, the oldest first.
+async def list_items(server: SessionServer, collection: str) -> list[Describe]:
+    """Return what describes each item of one of a server's collections, the oldest first.
 
-    ``shows_secrets``: queries are shown as they are, with their passwords and tokens.
+    There may be thousands, of which a page has a hundred.
     """
-    items = sorted(describe_items(server, collection), key=_age)
-    return items if shows_secrets else [_without_secrets(item) for item in items]
+    aged = [entry async for entry in in_slices(_entries(server, collection), _with_age)]
+    return [describe for _, describe in sorted(aged, key=itemgetter(0))]
 
 
-def _without_secrets(item: Mapping[str, Any]) -> Mapping[str, Any]:
+def without_secrets(item: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return an item without the passwords and tokens in its query."""
     return {**item, "query": redact_query(item["query"])} if item.get("query") else item
 
 
 def describe_items(server: SessionServer, collection: str) -> Iterator[Mapping[str, Any]]:
     """Yield the items of one of a server's collections."""
+    return (describe() for _, describe in _entries(server, collection))
+
+
+def _entries(server: SessionServer, collection: str) -> Iterator[tuple[Struct, Describe]]:
     if collection == server.connections_collection:
-        return _connections(server)
-    return _viewers(server) if collection == server.viewers_collection else _items(server)
+        for key, connection in server.connections().items():
+            yield connection, partial(_connection, key, connection)
+    elif collection == server.viewers_collection:
+        for key, viewer in server.viewers().items():
+            yield viewer, partial(_viewer, key, viewer)
+    else:
+        connections: dict[str | None, list[str]] = {}
+        for key, connection in server.connections().items():
+            connections.setdefault(connection.session, []).append(key)
+        for key, item in server.items().items():
+            if isinstance(item, SessionItem):
+                yield item, partial(_session, server, key, item, connections.get(key, ()))
+            else:
+                yield item, partial(_muxer, server, key, item)
 
 
-def _items(server: SessionServer) -> Iterator[Mapping[str, Any]]:
-    connections: dict[str | None, list[str]] = {}
-    for key, connection in server.connections().items():
-        connections.setdefault(connection.session, []).append(universal_id(key))
-    for key, item in server.items().items():
-        if isinstance(item, SessionItem):
-            yield _session(server, key, item, connections.get(key, []))
-        else:
-            yield {"path": key, "created": getattr(item, "created", None), **server.item_fields(item)}
+def _with_age(entry: tuple[Struct, Describe]) -> tuple[str, Describe]:
+    item, describe = entry
+    return str(msgspec.to_builtins(getattr(item, "created", None))), describe
 
 
-def _session(server: SessionServer, key: str, item: SessionItem, connections: list[str]) -> dict[str, Any]:
+def _muxer(server: SessionServer, key: str, item: Struct) -> dict[str, Any]:
+    return {"path": key, "created": getattr(item, "created", None), **server.item_fields(item)}
+
+
+def _session(server: SessionServer, key: str, item: SessionItem, connections: Sequence[str]) -> dict[str, Any]:
     common: SessionFields = {
         "id": universal_id(key),
         "created": item.created,
@@ -139,42 +161,36 @@ def _session(server: SessionServer, key: str, item: SessionItem, connections: li
     }
     described = {**common, **server.item_fields(item)}
     if server.connections_collection:
-        described["conns"] = connections
+        described["conns"] = [universal_id(connection) for connection in connections]
     return described
 
 
-def _connections(server: SessionServer) -> Iterator[ConnectionFields]:
-    for key, item in server.connections().items():
-        yield {
-            "id": universal_id(key),
-            "created": item.created,
-            "remoteAddr": item.address,
-            "session": universal_id(item.session) if item.session is not None else None,
-            "tunnel": item.tunnel,
-            "inboundBytes": item.bytes_received,
-            "outboundBytes": item.bytes_sent,
-            "bytesReceived": item.bytes_received,
-            "bytesSent": item.bytes_sent,
-        }
+def _connection(key: str, item: ConnectionItem) -> ConnectionFields:
+    return {
+        "id": universal_id(key),
+        "created": item.created,
+        "remoteAddr": item.address,
+        "session": universal_id(item.session) if item.session is not None else None,
+        "tunnel": item.tunnel,
+        "inboundBytes": item.bytes_received,
+        "outboundBytes": item.bytes_sent,
+        "bytesReceived": item.bytes_received,
+        "bytesSent": item.bytes_sent,
+    }
 
 
-def _viewers(server: SessionServer) -> Iterator[ViewerFields]:
-    for key, item in server.viewers().items():
-        yield {
-            "id": universal_id(key),
-            "created": item.created,
-            "remoteAddr": item.address,
-            "path": item.path,
-            "query": item.query,
-            "user": item.user,
-            "userAgent": item.user_agent,
-            "isCDN": item.is_cdn,
-            "outboundBytes": item.bytes_sent,
-        }
-
-
-def _age(item: Mapping[str, Any]) -> str:
-    return str(msgspec.to_builtins(item["created"]))
+def _viewer(key: str, item: ViewerItem) -> ViewerFields:
+    return {
+        "id": universal_id(key),
+        "created": item.created,
+        "remoteAddr": item.address,
+        "path": item.path,
+        "query": item.query,
+        "user": item.user,
+        "userAgent": item.user_agent,
+        "isCDN": item.is_cdn,
+        "outboundBytes": item.bytes_sent,
+    }
 
 
 def own_id(server: SessionServer, collection: str, identifier: str) -> str | None:
