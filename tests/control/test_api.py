@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator
 from datetime import datetime
 from typing import Any
 
+import msgspec
 import pytest
 from tests.control.support import Server, running
 from tests.support.connections import open_connection
@@ -20,7 +21,9 @@ from tests.support.waiting import PATIENCE
 from polycast.config import Duration, replace
 from polycast.config.dialects.legacy import LEGACY
 from polycast.config.dialects.views import view_of
+from polycast.control import slices
 from polycast.control.service import MAXIMUM_BODY
+from polycast.items import LazyItems
 
 
 @pytest.fixture
@@ -332,3 +335,31 @@ async def test_a_truncated_body_changes_nothing(version: bytes, body: bytes) -> 
         writer.close()
         await server.changed("/v1/config/set", {"writeTimeout": "12s"})  # later than anything before
         assert server.app.configuration == replace(before, write_timeout=Duration(12))
+
+
+async def test_other_work_is_done_while_sessions_are_listed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(slices, "SLICE_SECONDS", 0.0)
+    async with running() as server:
+        await server.publisher("cam")
+        rtsp = server.app.servers["RTSP"]
+        ((key, item),) = rtsp.items().items()
+        turns = 0
+        seen: list[int] = []
+
+        async def count() -> None:
+            nonlocal turns
+            while True:
+                turns += 1
+                await asyncio.sleep(0)
+
+        def make() -> msgspec.Struct:
+            seen.append(turns)
+            return item
+
+        with monkeypatch.context() as context:
+            context.setattr(rtsp, "items", lambda: LazyItems({f"{key}{number}": make for number in range(10)}))
+            other = asyncio.create_task(count())
+            items = (await server.get("/v1/rtspsessions/list"))["items"]
+            other.cancel()
+        assert [each["path"] for each in items.values()] == ["cam"] * 10
+        assert seen[-1] - seen[0] >= 9

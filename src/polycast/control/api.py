@@ -124,8 +124,8 @@ class Api:
         return describe_path(path, self._traffic, self._media_server.forwarding.items(path))
 
     async def list_sessions(self, request: Request) -> Response:
-        items = self._server(request).items()
-        return json_response({"items": {key: _without_secrets(item) for key, item in items.items()}})
+        items = self._server(request).items().items()
+        return json_response({"items": {key: item async for key, item in in_slices(items, _named_session)}})
 
     async def kick_session(self, request: Request) -> Response:
         server = self._server(request)
@@ -170,6 +170,11 @@ class Api:
         if found is None:
             raise RequestError(404, "not found")
         return found
+
+
+def _named_session(named: tuple[str, msgspec.Struct]) -> tuple[str, msgspec.Raw]:
+    key, item = named
+    return key, encoded(_without_secrets(item))
 
 
 def _without_secrets(item: msgspec.Struct) -> msgspec.Struct:
