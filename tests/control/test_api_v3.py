@@ -99,6 +99,7 @@ async def test_settings_that_were_global_once_are_those_of_paths(it: Server) -> 
         (b'{"readTimeout": "soon"}', "readTimeout"),
         (b"[]", "invalid JSON: the body must be an object"),
         (b"{", "invalid JSON"),
+        (b'{"moq":' + b"[" * 900 + b"]" * 900 + b"}", "more than 16 levels"),
     ],
 )
 async def test_wrong_settings_change_nothing(it: Server, body: bytes, text: str) -> None:

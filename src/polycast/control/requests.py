@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import traceback
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
@@ -11,6 +12,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from polycast.config.persist import PersistError
+from polycast.config.yaml_reader import MAXIMUM_DEPTH
 from polycast.control.errors import RequestError
 from polycast.control.turns import TooManyChangesError
 from polycast.errors import ConfigurationError, PolycastError
@@ -54,15 +56,40 @@ def _refusal(error: PolycastError, text_of: Callable[[ConfigurationError], str])
     return RequestError(409, f"the configuration was not changed: {error}")
 
 
+LARGE_BODY: Final = 32 * 1024
+"""Bytes of a body above which it is decoded in a thread: with 1 MiB, that takes up to a tenth of a second."""
+
+
 async def read_map(request: Request) -> dict[str, Any]:
-    """Return the JSON object in the body; an empty body is an empty object. Raises RequestError."""
+    """Return the JSON object in the body; an empty body is an empty object. Raises RequestError.
+
+    The service limits the size of bodies (`control.service.MAXIMUM_BODY`).
+    """
     body = await request.body()
+    return await asyncio.to_thread(_decoded, body) if len(body) > LARGE_BODY else _decoded(body)
+
+
+def _decoded(body: bytes) -> dict[str, Any]:
     if not body.strip():
         return {}
     try:
         value = msgspec.json.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        is_too_deep = _is_too_deep(value)
+    except RecursionError:
+        is_too_deep = True
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise RequestError(400, f"invalid JSON: {error}") from None
+    if is_too_deep:
+        raise RequestError(400, f"invalid JSON: more than {MAXIMUM_DEPTH} levels of objects and lists")
     if not isinstance(value, dict):
         raise RequestError(400, "invalid JSON: the body must be an object")
     return value
+
+
+def _is_too_deep(value: object) -> bool:
+    """Whether a value has more levels than a file may have: values are compared and described recursively."""
+    level = [value]
+    for _ in range(MAXIMUM_DEPTH):
+        containers = (each for each in level if isinstance(each, dict | list))
+        level = [part for each in containers for part in (each.values() if isinstance(each, dict) else each)]
+    return any(isinstance(each, dict | list) for each in level)
