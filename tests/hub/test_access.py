@@ -117,6 +117,17 @@ class Turns:
         await self._sleep(0)
 
 
+async def test_guesses_wait_also_if_the_function_raises_for_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    def authenticate(_: AccessRequest) -> bool:
+        raise KeyError("no such user")
+
+    turns = Turns(monkeypatch)
+    access = AccessControl(from_mapping({"authenticationFailurePause": "100s"}), callback=authenticate)
+    for number in range(13):
+        assert await denial(entry(), request(user="u", password=str(number)), access) is Denial.EXTERNAL
+    assert turns.waited == [100, 200, 300]
+
+
 async def test_guesses_of_one_address_are_serialized(monkeypatch: pytest.MonkeyPatch) -> None:
     turns = Turns(monkeypatch)
     path = entry(readUser="u", readPass="p")

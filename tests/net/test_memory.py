@@ -46,6 +46,18 @@ def test_the_largest_of_an_address_is_ended() -> None:
     assert not other.reason
 
 
+def test_the_addresses_of_a_network_count_as_one() -> None:
+    held = HeldMemory()
+    holders = [BufferingConnection() for _ in range(5)]
+    for number, holder in enumerate(holders):
+        held.update(holder, f"2001:db8::{number}", MAXIMUM_ADDRESS_SIZE // 4, 0)
+    assert [bool(holder.reason) for holder in holders].count(True) == 1
+    mapped, other = BufferingConnection(), BufferingConnection()
+    held.update(mapped, "::ffff:10.0.0.1", MAXIMUM_ADDRESS_SIZE // 2, 0)
+    held.update(other, "10.0.0.1", MAXIMUM_ADDRESS_SIZE // 2 + MINIMUM_SIZE, 0)
+    assert "all of 10.0.0.1 together" in other.reason
+
+
 def test_the_largest_sender_of_all_is_ended() -> None:
     held = HeldMemory()
     count = MAXIMUM_RECEIVED_SIZE // MAXIMUM_ADDRESS_SIZE

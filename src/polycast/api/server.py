@@ -54,11 +54,12 @@ class Server:
     may have port 0: the system then picks one, see `ports`. With port 0 for ``rtspAddress``, the UDP ports are picked
     as well.
 
-    ``authenticate``: is called with an ``AuthenticationRequest`` for every network client; it is not called for this
-    program's own ``publish`` and ``read``. ``on_ready`` and ``on_close``: are called with a ``StreamStatistics`` when a
-    stream starts and ends; ``on_read`` is called when a reader starts, with the kind of reader as well. All four may be
-    coroutine functions, which run in the event loop of the server; others run in worker threads, so they may block and
-    may use the server.
+    ``authenticate``: is called with an ``AuthenticationRequest`` for every network client, and returns whether the
+    client may do what it wants; an exception is logged, and refuses the client as well. Clients of an address that is
+    refused again and again have to wait. It is not called for this program's own ``publish`` and ``read``.
+    ``on_ready`` and ``on_close``: are called with a ``StreamStatistics`` when a stream starts and ends; ``on_read`` is
+    called when a reader starts, with the kind of reader as well. All four may be coroutine functions, which run in the
+    event loop of the server; others run in worker threads, so they may block and may use the server.
 
     Raises ConfigurationError if the configuration is invalid.
     """

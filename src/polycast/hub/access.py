@@ -332,7 +332,7 @@ class AccessControl:
             allowed = await answer if inspect.isawaitable(answer) else answer
         except Exception as error:
             raise AccessDenied(
-                "the authenticate function failed", Denial.UNDECIDED, f"the authenticate function failed: {error!r}"
+                "the authenticate function failed", Denial.EXTERNAL, f"the authenticate function failed: {error!r}"
             ) from error
         if not allowed:
             raise AccessDenied("refused by the authenticate function", Denial.EXTERNAL)

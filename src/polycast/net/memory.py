@@ -13,6 +13,7 @@ import os
 from typing import Final, Protocol
 
 from polycast.net.loop_local import LoopLocal
+from polycast.security.addresses import network_of
 
 MINIMUM_SIZE: Final = 256 << 10
 """In bytes. Connections that hold less are not counted; a key frame of a common stream is below that."""
@@ -21,9 +22,10 @@ MINIMUM_RECEIVED_SIZE: Final = 4 << 10
 """In bytes, received. Connections that hold this much are counted, too: one address may have thousands, which hold no
 more than `MAXIMUM_ADDRESS_SIZE` with less each."""
 
-MAXIMUM_ADDRESS_SIZE: Final = 32 << 20
-"""In bytes, received from one address. One connection may hold 28 MiB: half a second of a stream at 128 Mbit/s while
-its tracks are being detected, and the largest message."""
+MAXIMUM_ADDRESS_SIZE: Final = 64 << 20
+"""In bytes, received from one address: key frames of some hundred publishers behind it, or what two connections may
+hold. One may hold 28 MiB: half a second of a stream at 128 Mbit/s while its tracks are being detected, and the largest
+message."""
 
 MAXIMUM_RECEIVED_SIZE: Final = 256 << 20
 """In bytes, received from all addresses."""
@@ -99,7 +101,7 @@ class HeldMemory:
         self.maximum = maximum
         self._addresses: dict[BufferingConnection, str] = {}
         self._by_address: dict[str, _Amounts] = {}
-        """What was received from each address."""
+        """What was received from each address; of IPv6, from each network."""
         self._received = _Amounts()
         self._all = _Amounts()
 
@@ -115,11 +117,12 @@ class HeldMemory:
 
     def update(self, holder: BufferingConnection, address: str, received: int, waiting: int) -> None:
         """Set how many bytes the connection of ``address`` holds now: received, and waiting to be sent."""
-        if self._addresses.get(holder, address) != address:
-            self.forget(holder)
         if received < MINIMUM_RECEIVED_SIZE and received + waiting < MINIMUM_SIZE:
             self.forget(holder)
             return
+        address = network_of(address)
+        if self._addresses.get(holder, address) != address:
+            self.forget(holder)
         self._addresses[holder] = address
         of_address = self._by_address.get(address)
         if of_address is None:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import json
 import os
 import signal
 import stat
 import subprocess
+from collections.abc import Callable
 from pathlib import Path as FilePath
 from typing import Any
 
 import pytest
+import uvloop
 from tests.interop import tools
 from tests.protocols.rtsp.support import Fixture, running
 from tests.protocols.sources.test_supervision import Frames
@@ -367,3 +370,26 @@ async def test_a_child_that_writes_on_when_the_program_has_ended(
             await app.log.wait("failed: the camera program has ended with code 3")
         finally:
             os.kill(int((tmp_path / "pid").read_text()), signal.SIGKILL)
+
+
+@pytest.mark.parametrize("new_loop", [asyncio.new_event_loop, uvloop.new_event_loop], ids=["asyncio", "uvloop"])
+@pytest.mark.parametrize("has_ended", [True, False])
+def test_the_pipe_of_a_program_is_closed_only_once(
+    new_loop: Callable[[], asyncio.AbstractEventLoop], has_ended: bool
+) -> None:
+    """What is opened right after it was closed may have the same number."""
+
+    async def use() -> None:
+        async with source._pipe() as (reader, sink):
+            if has_ended:
+                sink.close()
+                assert await reader.read() == b""
+        others = [os.open(os.devnull, os.O_RDONLY) for _ in range(4)]
+        for _ in range(10):
+            await asyncio.sleep(0)
+        for other in others:
+            os.close(other)  # OSError: it was closed already
+
+    with asyncio.Runner(loop_factory=new_loop) as runner:
+        for _ in range(5):
+            runner.run(use())

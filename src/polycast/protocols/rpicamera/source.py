@@ -93,10 +93,16 @@ async def _pipe() -> AsyncIterator[tuple[asyncio.StreamReader, IO[bytes]]]:
     """
     reader = asyncio.StreamReader()
     reading, writing = os.pipe()
-    with os.fdopen(reading, "rb", 0) as source, os.fdopen(writing, "wb", 0) as sink:
-        transport, _ = await asyncio.get_running_loop().connect_read_pipe(
-            lambda: asyncio.StreamReaderProtocol(reader), source
-        )
+    source = os.fdopen(reading, "rb", 0)
+    with os.fdopen(writing, "wb", 0) as sink:
+        try:
+            transport, _ = await asyncio.get_running_loop().connect_read_pipe(
+                lambda: asyncio.StreamReaderProtocol(reader), source
+            )
+        except BaseException:
+            source.close()
+            raise
+        # From now on, the transport closes the file. Closing it once more could close another one with its number.
         try:
             yield reader, sink
         finally:

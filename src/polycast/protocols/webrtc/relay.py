@@ -151,9 +151,11 @@ class Relay:
         return client.failure or transport.lost_reason
 
     def _flush(self) -> None:
-        if self._client is not None and self._transport is not None:
-            for data in self._client.data_to_send():
-                self._transport.send(data, len(data))
+        if self._client is None or self._transport is None:
+            return
+        for data in self._client.data_to_send():
+            self._transport.send(data, len(data))
+            self._changed.set()  # a request may have to be repeated before the next timeout so far
 
     def _on_message(self, message: bytes) -> None:
         client = self._client
