@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import msgspec
 from tests.control.support import Server, running
 from tests.support.rtp import key_unit, rtp
@@ -89,7 +91,7 @@ async def test_a_path_in_several_workers() -> None:
             path,
             is_copy=True,
             publisher=None,
-            counters=msgspec.structs.replace(path.counters, bytes_received=1_000, bytes_sent=500, packets_sent=5),
+            counters=dataclasses.replace(path.counters, bytes_received=1_000, bytes_sent=500, packets_sent=5),
         )
         other = msgspec.structs.replace(own, paths=[copy])
         hub = merged(server, other, own)

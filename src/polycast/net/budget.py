@@ -41,6 +41,25 @@ _PROTOCOL: Final = 2
 class BudgetedProtocol(asyncio.Protocol):
     """Reads from a transport within the budget of a connection. ``clock`` returns monotonic seconds."""
 
+    # What each read needs. Objects with more than 30 other attributes keep them in a dictionary, which is slower.
+    __slots__ = (
+        "_coalescing",
+        "_ends_slices",
+        "_has_more",
+        "_held",
+        "_offset",
+        "_pauses",
+        "_piece_size",
+        "_queue",
+        "_slice_end",
+        "_used_until",
+        "bytes_received",
+        "clock",
+        "is_open",
+        "loop",
+        "transport",
+        "weight",
+    )
     is_divisible: ClassVar[bool] = False
     """Whether `receive` wants the data of a read in pieces (see the module's docstring)."""
     transport: asyncio.Transport

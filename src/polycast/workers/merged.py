@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, cast
 
@@ -162,7 +162,7 @@ class MergedPath:
     def counters(self) -> Counters:
         """What was received from the publisher, and sent by all workers."""
         main = self._main.counters
-        return msgspec.structs.replace(
+        return replace(
             main,
             bytes_sent=sum(part.counters.bytes_sent for part in self._parts),
             packets_sent=sum(part.counters.packets_sent for part in self._parts),
