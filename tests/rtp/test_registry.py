@@ -37,6 +37,7 @@ from polycast.media.codec import (
 from polycast.media.track import RtpFormat, Track
 from polycast.rtp.payload.format_parameters import MAXIMUM_PARAMETER_SETS, decode_base64_list, encode_base64_list
 from polycast.rtp.payload.registry import (
+    CODECS,
     PAYLOADS,
     codec_from_sdp,
     format_parameters,
@@ -117,6 +118,10 @@ def test_codec_from_sdp(description: Description, codec: Codec, clock_rate: int)
     # Every codec has a peek that takes whatever comes, and formats what its publisher wrote.
     assert payload_of_codec(found).peek_for(found)(b"", 0, 0) in (0, 1)
     make_depacketizer(Track(0, found, form))
+
+
+def test_each_codec_has_a_case() -> None:
+    assert {type(codec) for _, codec, _ in CASES} == {*CODECS.carried}
 
 
 @pytest.mark.parametrize(
