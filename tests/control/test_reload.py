@@ -16,6 +16,7 @@ import trustme
 from tests.control.support import FILE_HEAD, Server, running, running_file
 from tests.protocols.rtsp.support import RtspClient
 from tests.support.rtp import key_unit, rtp
+from tests.support.waiting import PATIENCE
 
 from polycast.config import replace
 from polycast.errors import PolycastError
@@ -362,6 +363,19 @@ async def test_a_program_changes_the_configuration() -> None:
             taken = replace(changed, rtsp_address=f"127.0.0.1:{other.getsockname()[1]}")
             with pytest.raises(PolycastError, match="Address already in use"):
                 await server.app.reload(taken)
+        assert server.app.configuration is changed
+
+
+async def test_a_change_is_completed_even_if_its_program_stops_waiting() -> None:
+    async with running() as server:
+        changed = replace(server.app.configuration, api_allow_origins=("*",))
+        applied = asyncio.Event()
+        server.app.settings.listeners.append(lambda _: applied.set())
+        task = asyncio.create_task(server.app.reload(changed))
+        await asyncio.sleep(0)
+        task.cancel()
+        async with asyncio.timeout(PATIENCE):
+            await applied.wait()
         assert server.app.configuration is changed
 
 

@@ -184,9 +184,11 @@ class Settings:
             pass  # a change in progress is completed first
 
     async def replace(self, configuration: Configuration) -> None:
-        """Apply a configuration, for the program that embeds the server. Raises PolycastError."""
-        async with self._turns.lock:
-            await self._apply_change(configuration, ChangeSource.PROGRAM)
+        """Apply a configuration, for the program that embeds the server; completely, even if the caller is cancelled.
+
+        Raises PolycastError.
+        """
+        await self._turns.complete(partial(self._apply_change, configuration, ChangeSource.PROGRAM))
 
     async def edit(self, make: MakeEdit, check: Check, record: Record) -> None:
         """Apply a change through the API, and save it to the file if that is enabled.
