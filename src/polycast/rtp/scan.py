@@ -21,6 +21,9 @@ MINIMUM_SIZE: Final = HEADER_SIZE + 4
 # First two bytes, sequence number, and the first four bytes of the payload.
 _unpack = struct.Struct("!BBH8xI").unpack_from
 
+# The same and the timestamp, before the first four bytes of the payload.
+_unpack_whole = struct.Struct("!BBHI4xI").unpack_from
+
 # Second byte, and timestamp.
 _unpack_end = struct.Struct("!xBxxI").unpack_from
 
@@ -73,8 +76,23 @@ class PacketScanner:
         longer than ``maximum_size`` or shorter than `MINIMUM_SIZE`, or the sequence numbers are not consecutive.
         Such packets must be parsed one by one.
         """
-        summary = self._scan_uniform(buffer) if buffer.stride and buffer.count > 1 else None
+        if buffer.count == 1:
+            return self._scan_one(buffer)
+        summary = self._scan_uniform(buffer) if buffer.stride else None
         return self._scan_each(buffer) if summary is None else summary
+
+    def _scan_one(self, buffer: PacketBuffer) -> Summary | None:
+        """A shortcut for a single packet: audio, and video of publishers that write packet by packet."""
+        data, end = buffer.data, buffer.end
+        start = buffer.start + buffer.framing.header_size
+        if not MINIMUM_SIZE <= end - start <= self.maximum_size:
+            return None
+        first, second, sequence, timestamp, payload = _unpack_whole(data, start)
+        if first != PLAIN or second & 0x7F != self.payload_type:
+            return None
+        flags = 0 if payload & self._mask == self._pattern else self.inspect(data, start + HEADER_SIZE, end)
+        flagged = (FlaggedPacket(flags, start, end),) if flags else ()
+        return sequence, timestamp, second >= MARKER, flagged
 
     def _scan_uniform(self, buffer: PacketBuffer) -> Summary | None:
         """A shortcut for packets of one size of which all but the first are continuations: each relevant byte is
