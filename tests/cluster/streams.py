@@ -98,7 +98,7 @@ class MediaNode:
 
         async def listen(address: str) -> None:
             self.network.listeners[self.name] = self.node.server.make_connection
-            self.node.server.subscriptions.start()
+            self.node.server.subscriptions.housekeeping.start()
 
         self.node.server.start = listen  # type: ignore[method-assign]
         await self.node.start()

@@ -176,9 +176,9 @@ def test_connections_are_checked_in_slices_and_a_failure_ends_only_one() -> None
     members = [Member(tick) for _ in range(5)]
     for member in members:
         checked.add(member)
-    checked.start()
+    checked.housekeeping.start()
     loop.run_until_complete(over)
-    checked.stop()
+    checked.housekeeping.stop()
     loop.close()
     assert order == ["check", "something else"] * 5
     assert sum(member.errors for member in members) == 1

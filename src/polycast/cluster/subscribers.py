@@ -290,7 +290,7 @@ class SubscriptionServer:
                 self._listener = Listener(listener, self.make_connection)
             else:
                 self._listener = self._listen_encrypted(listener, self._certificate)
-        self.subscriptions.start()
+        self.subscriptions.housekeeping.start()
 
     def _listen_encrypted(self, listener: socket.socket, certificate: MutualCertificate) -> TlsListener:
         return TlsListener(
@@ -337,7 +337,7 @@ class SubscriptionServer:
 
     async def stop(self, reason: str) -> None:
         """Stop listening, and end all subscriptions."""
-        self.subscriptions.stop()
+        self.subscriptions.housekeeping.stop()
         if self._renewal is not None:
             self._renewal.cancel()
         if self._listener is not None:

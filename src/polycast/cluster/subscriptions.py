@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Final, Protocol
 
 from polycast.net.connection_slots import SILENT_SECONDS, ConnectionSlots, SlotHolder, connection_limit
-from polycast.net.loop import LateTimer
-from polycast.net.work import SLICE_SECONDS, work_queue_of
-
-TICK_SECONDS: Final = 1.0
-"""Between two checks of timeouts and queues."""
+from polycast.net.housekeeping import Housekeeping
 
 MAXIMUM_CONNECTIONS: Final = 10_000
 """Subscriptions to this node: more than any cluster has paths on one node."""
@@ -48,18 +44,14 @@ class Subscriptions:
         self, loop: asyncio.AbstractEventLoop, clock: Callable[[], float], on_second: Callable[[float], None]
     ) -> None:
         """``clock`` returns monotonic seconds; ``on_second`` is called with them after each round of checks."""
-        self._loop = loop
-        self._clock = clock
-        self._on_second = on_second
         self.members: set[Member] = set()
         self.strangers: ConnectionSlots[SlotHolder] = ConnectionSlots(
             min(MAXIMUM_STRANGERS, connection_limit() // _STRANGERS_DIVISOR), SILENT_SECONDS
         )
         """The slots of those that have not proven yet that they belong to the cluster."""
-        self._timer: LateTimer | None = None
-        self._round: Iterator[Member] = iter(())
-        """Members that have yet to be called in this second."""
-        self._is_running = False
+        self.housekeeping: Housekeeping[Member] = Housekeeping(
+            loop, clock, lambda: self.members, lambda member: member.on_internal_error(), on_second
+        )
 
     def add(self, member: Member) -> None:
         """A node, or a stranger, has connected."""
@@ -74,39 +66,3 @@ class Subscriptions:
     def remove(self, member: Member) -> None:
         """A connection has ended."""
         self.members.discard(member)
-
-    def start(self) -> None:
-        """Check all connections about once a second from now on."""
-        self._is_running = True
-        self._schedule()
-
-    def stop(self) -> None:
-        """Check no more connections."""
-        self._is_running = False
-        self._round = iter(())
-        if self._timer is not None:
-            self._timer.cancel()
-
-    def _schedule(self) -> None:
-        self._timer = LateTimer(self._loop, TICK_SECONDS, self._on_timer)
-
-    def _on_timer(self) -> None:
-        self._round = iter(tuple(self.members))
-        if self.work():
-            work_queue_of(self._loop).add(self)
-
-    def work(self) -> bool:
-        """Check connections for one slice; return whether there are more."""
-        now = self._clock()
-        slice_end = now + SLICE_SECONDS
-        for member in self._round:
-            try:
-                member.tick(now)
-            except Exception:
-                member.on_internal_error()
-            if self._clock() >= slice_end:
-                return True
-        if self._is_running:
-            self._on_second(now)
-            self._schedule()
-        return False

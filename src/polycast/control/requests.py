@@ -17,6 +17,9 @@ from polycast.control.errors import RequestError
 from polycast.control.turns import TooManyChangesError
 from polycast.errors import ConfigurationError, PolycastError
 
+LARGE_BODY: Final = 32 * 1024
+"""Bytes of a body above which it is decoded in a thread: with 1 MiB, that takes up to a tenth of a second."""
+
 
 def json_response(value: object, status: int = 200) -> Response:
     """Return a response with a JSON body."""
@@ -54,10 +57,6 @@ def _refusal(error: PolycastError, text_of: Callable[[ConfigurationError], str])
     if isinstance(error, PersistError):
         return RequestError(409, str(error))
     return RequestError(409, f"the configuration was not changed: {error}")
-
-
-LARGE_BODY: Final = 32 * 1024
-"""Bytes of a body above which it is decoded in a thread: with 1 MiB, that takes up to a tenth of a second."""
 
 
 async def read_map(request: Request) -> dict[str, Any]:

@@ -8,7 +8,7 @@ import socket
 import ssl
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import ClassVar, Final, Protocol
 
@@ -16,27 +16,16 @@ from polycast.log import Log
 from polycast.net.address import join_host_port, peer_of
 from polycast.net.close_reason import describe_close
 from polycast.net.dumped import dumped_connection
+from polycast.net.housekeeping import Housekeeping, Member
 from polycast.net.listen import open_tcp_listener, port_sharing
 from polycast.net.listener import Listener
-from polycast.net.loop import LateTimer
 from polycast.net.proxy_header import ProxyRule
 from polycast.net.tls import ServerCertificate
 from polycast.net.tls_listener import TlsListener
-from polycast.net.work import SLICE_SECONDS, work_queue_of
 from polycast.security.addresses import IPNetwork, parse_address
-
-# Seconds between two checks of timeouts, reports and limits.
-HOUSEKEEPING_SECONDS: Final = 1.0
 
 # Seconds for connections to send their last bytes when the server stops.
 STOP_GRACE_SECONDS: Final = 1.0
-
-
-class Member(Protocol):
-    """Something that a server checks regularly: a connection, a session."""
-
-    def tick(self, now: float) -> None:
-        """Called about once a second."""
 
 
 class ClientConnection(Member, Protocol):
@@ -68,10 +57,9 @@ class ConnectionServer(ABC):
         self._all_lost: asyncio.Event | None = None
         """Set when the last connection is lost; exists while the server stops."""
         self._listener: Listener | None = None
-        self._timer: LateTimer | None = None
-        self._is_running = False
-        self._round: Iterator[Member] = iter(())
-        """Members that have yet to be called in this second."""
+        self.housekeeping: Housekeeping[Member] = Housekeeping(
+            loop, lambda: self.now(), self.members, lambda _: self.on_internal_error(), self._end_round
+        )
         self._certificate: ServerCertificate | None = None
         self._renewal: asyncio.Task[None] | None = None
         """Looks for a new certificate; a file system that hangs may delay it."""
@@ -133,7 +121,7 @@ class ConnectionServer(ABC):
     @property
     def is_running(self) -> bool:
         """Whether it accepts connections."""
-        return self._is_running
+        return self.housekeeping.is_running
 
     # Life
 
@@ -151,15 +139,12 @@ class ConnectionServer(ABC):
         except BaseException:
             listener.close()
             raise
-        self._is_running = True
-        self._schedule()
+        self.housekeeping.start()
         self.log.info("listener opened on %s", ", ".join([f"{host}:{self.port} ({self.listener_kind()})", *texts]))
 
     async def stop(self, reason: str) -> None:
-        was_started, self._is_running = self._is_running, False
-        self._round = iter(())
-        if self._timer is not None:
-            self._timer.cancel()
+        was_started = self.is_running
+        self.housekeeping.stop()
         if self._renewal is not None:
             self._renewal.cancel()
         if self._listener is not None:
@@ -236,30 +221,6 @@ class ConnectionServer(ABC):
                 await asyncio.wait_for(self._listener.wait_closed(), STOP_GRACE_SECONDS)
 
     # Housekeeping
-
-    def _schedule(self) -> None:
-        self._timer = LateTimer(self.loop, HOUSEKEEPING_SECONDS, self._on_timer)
-
-    def _on_timer(self) -> None:
-        self._round = iter(self.members())
-        if self.work():
-            work_queue_of(self.loop).add(self)
-
-    def work(self) -> bool:
-        """Do housekeeping for one slice; return whether there is more."""
-        now = self.now()
-        slice_end = now + SLICE_SECONDS
-        for member in self._round:
-            try:
-                member.tick(now)
-            except Exception:
-                self.on_internal_error()
-            if self.now() >= slice_end:
-                return True
-        if self._is_running:
-            self._schedule()
-            self._end_round(now)
-        return False
 
     def _end_round(self, now: float) -> None:
         try:

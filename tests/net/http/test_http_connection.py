@@ -127,9 +127,7 @@ class Server:
     def pass_time(self, seconds: float) -> None:
         """Let time pass and the server do its housekeeping."""
         self.clock.value += seconds
-        if self.http._timer is not None:
-            self.http._timer.cancel()
-        self.http._on_timer()
+        self.http.housekeeping.begin_round()
 
 
 @contextlib.asynccontextmanager

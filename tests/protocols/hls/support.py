@@ -137,9 +137,7 @@ class Fixture:
         """Let time pass and the server do its housekeeping."""
         self.clock.value += seconds
         server = self.server
-        if server._timer is not None:
-            server._timer.cancel()
-        server._on_timer()
+        server.housekeeping.begin_round()
 
     async def playing(self, name: str, seconds: int = 4, **options: Any) -> tuple[FramePublisher, str]:
         """Publish, make the muxer, and return the publisher with the media playlist after some seconds."""

@@ -134,9 +134,7 @@ class Fixture:
         self.clock.value += seconds
         for server in self.app.servers.values():
             if isinstance(server, TcpServer):
-                if server._timer is not None:
-                    server._timer.cancel()
-                server._on_timer()
+                server.housekeeping.begin_round()
 
     async def until(self, condition: Callable[[], bool]) -> None:
         """Wait until a condition of the server holds; it is asked at each turn of the loop."""

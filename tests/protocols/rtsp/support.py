@@ -147,9 +147,7 @@ class Fixture:
         """Let time pass and the server do its housekeeping."""
         self.clock.value += seconds
         server = self.server
-        if server._timer is not None:
-            server._timer.cancel()
-        server._on_timer()
+        server.housekeeping.begin_round()
 
     async def reload(self, **values: Any) -> None:
         """Apply another configuration."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, ClassVar
 from polycast.config.schema import Configuration
 from polycast.errors import missing_packages
 from polycast.items import ConnectionItem, LazyItems, SessionItem
-from polycast.net.server import Member
+from polycast.net.housekeeping import Member
 from polycast.protocols.base import ServerContext, ServerKind
 from polycast.protocols.rtsp.configuration import RtspConfiguration
 from polycast.protocols.rtsp.connection import Connection
