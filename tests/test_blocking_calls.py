@@ -140,7 +140,7 @@ async def main():
     for server in app.servers.values():
         if server._certificate is not None:
             server._certificate._next_check = 0.0
-            server._on_timer()
+            server.housekeeping.begin_round()
     await until(lambda: Path("localhost.log").read_text().count("the certificate was reloaded") == 4)
     await add_included(app, "i")
     await app.stop()

@@ -247,7 +247,7 @@ async def test_a_certificate_with_another_type_of_key_is_presented(tmp_path: Pat
         listener = server.app.control.services["api"].server
         now = listener.now()
         listener.now = lambda: now + CERTIFICATE_CHECK_SECONDS + 1
-        listener._on_timer()
+        listener.housekeeping.begin_round()
         await server.until(lambda: server.log.find(r"\[API\] the certificate was reloaded"))
         assert await asyncio.to_thread(presented, port)
         assert server.log.find(r"\[API\] the certificate was reloaded")
